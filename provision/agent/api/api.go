@@ -45,6 +45,7 @@ type Hello struct {
 	BootID        string    `json:"boot_id"`
 	Kind          string    `json:"kind"`
 	Token         string    `json:"token"` // one-time
+	Nonce         string    `json:"nonce"` // chosen by the agent once a boot; a repeated Hello with the same nonce is the same Hello, not a second use of the token
 	AgentVersion  string    `json:"agent_version"`
 	KernelRelease string    `json:"kernel_release"`
 	Image         string    `json:"image"`          // manifest digest, from the command line
