@@ -5,12 +5,13 @@ package api
 import "time"
 
 // Paths on the controller's HTTP service. All but Hello need the header
-// "Authorization: Bearer SESSION".
+// "Authorization: Bearer SESSION"; 401 says that the session is not one of
+// this controller's, and the agent says hello again.
 const (
 	PathHello  = "/agent/v1/hello"  // POST Hello -> HelloReply; 403 when the token is wrong, used or of another node
-	PathJob    = "/agent/v1/job"    // GET ?wait=25s -> Job, or 204 when there is none
+	PathJob    = "/agent/v1/job"    // GET ?wait=25s&have=ID,ID -> Job, or 204 when there is none; `have` names the jobs that the agent works on, which are not handed out again meanwhile
 	PathResult = "/agent/v1/result" // POST Result -> 204
-	PathLog    = "/agent/v1/log"    // POST text?offset=N -> 204; appended to the node's log file
+	PathLog    = "/agent/v1/log"    // POST text?offset=N -> 204; written to the boot's log file at that offset
 	PathReport = "/agent/v1/report" // POST Report -> 204
 )
 
@@ -105,6 +106,10 @@ type Report struct {
 // ReportBootFailed: the agent could not carry on the boot, as when the root
 // file system's digest is wrong. Message says why.
 const ReportBootFailed = "boot-failed"
+
+// ReportDigestMismatch: the root file system fetched is not the one the
+// manifest names. Booting it again is no use.
+const ReportDigestMismatch = "digest-mismatch"
 
 // Inspection is what the agent found. Sizes are bytes. Empty strings and zero
 // mean that the source did not say; Errors says what could not be read.
