@@ -35,6 +35,9 @@ type Answer struct {
 	MAC   net.HardwareAddr // set: send the frame to this MAC, since nobody answers ARP for To yet
 }
 
+// userClassIPXE is what iPXE says of itself in option 77.
+const userClassIPXE = "iPXE"
+
 // iPXE's encapsulated options (RFC 3942 site-local option 175), from
 // https://ipxe.org/howto/dhcpd.
 const (
@@ -260,7 +263,7 @@ func (r *Responder) bootFile(req, reply *dhcpv4.DHCPv4) string {
 	vendor := req.ClassIdentifier()
 	fw, known := firmwareIn(req)
 	switch {
-	case userClass(req) == "iPXE":
+	case userClass(req) == userClassIPXE:
 		reply.UpdateOption(dhcpv4.OptGeneric(optionIPXE, []byte{ipxeNoPXEDHCP, 1, 1, ipxePriority, 1, 1}))
 		return r.setFile(reply, r.HTTP+PathScript+"?mac="+req.ClientHWAddr.String())
 	case strings.HasPrefix(vendor, "HTTPClient"):

@@ -10,6 +10,7 @@ import (
 	"syscall"
 
 	"github.com/insomniacslk/dhcp/dhcpv4"
+	"github.com/mdlayher/socket"
 	"golang.org/x/sys/unix"
 )
 
@@ -18,7 +19,7 @@ import (
 // reach clients that do not answer ARP yet.
 type dhcpConn struct {
 	udp     *net.UDPConn
-	packet  int // AF_PACKET, SOCK_DGRAM: the kernel writes the Ethernet header
+	packet  *socket.Conn // AF_PACKET, SOCK_DGRAM: the kernel writes the Ethernet header
 	ifindex int
 	source  netip.Addr
 }
@@ -30,12 +31,12 @@ func listenDHCP(ctx context.Context, ifi *net.Interface, source netip.Addr) (*dh
 		return nil, err
 	}
 	// Protocol 0: the socket only sends and receives nothing.
-	fd, err := unix.Socket(unix.AF_PACKET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
+	raw, err := socket.Socket(unix.AF_PACKET, unix.SOCK_DGRAM, 0, "netboot-dhcp", nil)
 	if err != nil {
 		pc.Close()
 		return nil, fmt.Errorf("packet socket (needs CAP_NET_RAW): %w", err)
 	}
-	return &dhcpConn{udp: pc.(*net.UDPConn), packet: fd, ifindex: ifi.Index, source: source}, nil
+	return &dhcpConn{udp: pc.(*net.UDPConn), packet: raw, ifindex: ifi.Index, source: source}, nil
 }
 
 // bindToDevice makes a socket receive and send on one interface only.
@@ -53,11 +54,11 @@ func bindToDevice(name string, broadcast bool) func(network, address string, c s
 }
 
 func (c *dhcpConn) close() error {
-	return errors.Join(c.udp.Close(), unix.Close(c.packet))
+	return errors.Join(c.udp.Close(), c.packet.Close())
 }
 
 // send sends a reply where the answer says.
-func (c *dhcpConn) send(a Answer) error {
+func (c *dhcpConn) send(ctx context.Context, a Answer) error {
 	payload := a.Reply.ToBytes()
 	if len(a.MAC) == 0 {
 		_, err := c.udp.WriteToUDPAddrPort(payload, a.To)
@@ -65,7 +66,7 @@ func (c *dhcpConn) send(a Answer) error {
 	}
 	to := unix.SockaddrLinklayer{Protocol: htons(unix.ETH_P_IP), Ifindex: c.ifindex, Halen: uint8(len(a.MAC))}
 	copy(to.Addr[:], a.MAC)
-	return unix.Sendto(c.packet, appendUDP(nil, c.source, a.To, payload), 0, &to)
+	return c.packet.Sendto(ctx, appendUDP(nil, c.source, a.To, payload), 0, &to)
 }
 
 func htons(v uint16) uint16 { return v<<8 | v>>8 }
@@ -139,7 +140,7 @@ func (s *Server) serveDHCP(ctx context.Context, c *dhcpConn, r *Responder) error
 		if a.Reply == nil {
 			continue
 		}
-		if err := c.send(a); err != nil {
+		if err := c.send(ctx, a); err != nil {
 			s.log().Warn("netboot: DHCP reply not sent", "interface", s.Interface, "node", a.Seen.Node,
 				"mac", a.Seen.MAC.String(), "to", a.To, "err", err)
 			continue

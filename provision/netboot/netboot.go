@@ -135,9 +135,9 @@ const (
 	KindForeignMAC   Kind = "foreign-mac"  // a MAC without a reservation; nothing was sent
 	KindTFTPRead     Kind = "tftp-read"    // a loader was sent
 	KindTFTPRefused  Kind = "tftp-refused"
-	KindTFTPFailed   Kind = "tftp-failed" // a transfer broke off
-	KindRouterAdvert Kind = "router-advert"
-	KindLoader       Kind = "loader" // UEFI HTTP boot fetched a loader
+	KindTFTPFailed   Kind = "tftp-failed"   // a transfer broke off
+	KindRouterAdvert Kind = "router-advert" // sent to iPXE: there is no IPv6 router
+	KindLoader       Kind = "loader"        // UEFI HTTP boot fetched a loader
 	KindScript       Kind = "script"
 	KindKernel       Kind = "kernel"
 	KindInitrd       Kind = "initrd"
@@ -180,6 +180,7 @@ type identity struct {
 	mac  net.HardwareAddr
 	node string
 	arch Arch
+	ipxe time.Time // when its iPXE last spoke DHCP
 }
 
 func (s *Server) observe(e Event) {
@@ -217,9 +218,14 @@ func (s *Server) remember(e Event) {
 		s.peers = make(map[netip.Addr]identity)
 	}
 	id := identity{mac: e.MAC, node: e.Node, arch: e.Arch}
-	// iPXE and Linux may leave out option 93; keep what firmware said.
-	if old, ok := s.peers[e.Address]; ok && id.arch == "" && old.node == id.node {
-		id.arch = old.arch
+	if old, ok := s.peers[e.Address]; ok && old.node == id.node {
+		id.ipxe = old.ipxe
+		if id.arch == "" {
+			id.arch = old.arch // iPXE and Linux may leave out option 93; keep what firmware said
+		}
+	}
+	if e.UserClass == userClassIPXE {
+		id.ipxe = time.Now()
 	}
 	s.peers[e.Address] = id
 }

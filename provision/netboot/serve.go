@@ -28,6 +28,7 @@ type bound struct {
 	prefix  netip.Prefix
 	loaders map[string][]byte
 	dhcp    *dhcpConn
+	router  *routerConn
 	tftp    *net.UDPConn
 	http    net.Listener
 }
@@ -35,6 +36,9 @@ type bound struct {
 func (b *bound) close() {
 	if b.dhcp != nil {
 		b.dhcp.close()
+	}
+	if b.router != nil {
+		b.router.conn.Close()
 	}
 	if b.tftp != nil {
 		b.tftp.Close()
@@ -67,8 +71,9 @@ func (s *Server) Serve(ctx context.Context) error {
 		BaseContext:       func(net.Listener) context.Context { return ctx },
 	}
 	var wg sync.WaitGroup // each ends when its socket is closed below
-	errs := make(chan error, 3)
+	errs := make(chan error, 4)
 	wg.Go(func() { errs <- s.serveDHCP(ctx, b.dhcp, responder) })
+	wg.Go(func() { errs <- s.serveRouter(ctx, b.router) })
 	wg.Go(func() { errs <- tftpServer.Serve(b.tftp) })
 	wg.Go(func() {
 		if err := httpServer.Serve(b.http); !errors.Is(err, http.ErrServerClosed) {
@@ -87,6 +92,7 @@ func (s *Server) Serve(ctx context.Context) error {
 	}
 	cancel()
 	b.dhcp.udp.Close()
+	b.router.conn.Close()
 	b.tftp.Close()
 	tftpServer.Shutdown()
 	stop, done := context.WithTimeout(context.Background(), time.Second)
@@ -113,6 +119,9 @@ func (s *Server) bind(ctx context.Context) (*bound, error) {
 		}
 		if b.dhcp, err = listenDHCP(ctx, b.ifi, b.address); err != nil {
 			return portError("DHCP", "udp", netip.AddrPortFrom(netip.IPv4Unspecified(), dhcpv4.ServerPort), b.ifi.Name, err)
+		}
+		if b.router, err = listenRouter(b.ifi); err != nil {
+			return fmt.Errorf("interface %s: %w", b.ifi.Name, err)
 		}
 		at := netip.AddrPortFrom(b.address, or(s.TFTPPort, defaultTFTPPort))
 		if b.tftp, err = listenTFTP(ctx, b.ifi, at); err != nil {

@@ -1,0 +1,220 @@
+package netboot
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"firstlight/provision/agent/api"
+
+	"github.com/vishvananda/netlink"
+)
+
+// kernelEnv names a directory with an unpacked Debian kernel package:
+// apt-get download linux-image-6.1.0-NN-amd64 && dpkg -x *.deb DIR.
+const kernelEnv = "FIRSTLIGHT_TEST_KERNEL"
+
+// TestFirmwareBoots power-cycles a machine with UEFI firmware: firmware DHCP,
+// TFTP, iPXE, script, kernel, initrds, token, user space, and proves each from
+// what the server saw. -v prints when each step was.
+func TestFirmwareBoots(t *testing.T) {
+	needTool(t, "qemu-system-x86_64", "depmod")
+	kernelDir := os.Getenv(kernelEnv)
+	if kernelDir == "" {
+		t.Skip("needs " + kernelEnv + ", the directory of an unpacked linux-image package")
+	}
+	const code, vars = "/usr/share/OVMF/OVMF_CODE_4M.fd", "/usr/share/OVMF/OVMF_VARS_4M.fd"
+	if _, err := os.Stat(code); err != nil {
+		t.Skip("needs OVMF, Debian package ovmf")
+	}
+	if !inNamespace(t) {
+		return
+	}
+	vmlinuz, initramfs := testImage(t, kernelDir)
+	r := newBridgeRig(t)
+	hello := make(chan string, 1)
+	r.server.Agent = http.HandlerFunc(func(w http.ResponseWriter, q *http.Request) {
+		b, _ := io.ReadAll(q.Body)
+		hello <- string(b)
+	})
+	boot := &Boot{Node: "n1", BootID: "b-1", Token: "one-time-secret",
+		Kernel:  Blob{Digest: r.blobs.add(t, vmlinuz), Name: "vmlinuz"},
+		Initrds: []Blob{{Digest: r.blobs.add(t, initramfs), Name: "initramfs.cpio"}},
+		Args:    []string{"test.address=10.99.0.11/24", "console=ttyS0", "quiet", "panic=5"}}
+	if extra := os.Getenv("NETBOOT_TEST_BREAK"); extra == "initrd" {
+		boot.Initrds = append(boot.Initrds, Blob{Digest: "sha256:" + strings.Repeat("0", 64), Name: "absent"})
+	}
+	r.boot = func(BootRequest) (*Boot, error) { return boot, nil }
+	r.start()
+
+	varsCopy := filepath.Join(t.TempDir(), "vars.fd")
+	data, err := os.ReadFile(vars)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(varsCopy, data, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	args := []string{"-machine", "q35,accel=tcg", "-cpu", "max", "-smp", "2", "-m", "1024", "-display", "none", "-no-reboot", "-nodefaults",
+		"-drive", "if=pflash,format=raw,readonly=on,file=" + code, "-drive", "if=pflash,format=raw,file=" + varsCopy,
+		"-netdev", "tap,id=n0,ifname=tap0,script=no,downscript=no", "-serial", "stdio"}
+	args = append(args, strings.Fields(envOr("NETBOOT_TEST_QEMU", "-device virtio-net-pci,netdev=n0,mac="+nodeMAC.String()+",romfile=,bootindex=1"))...)
+	ctx, cancel := context.WithTimeout(t.Context(), 180*time.Second)
+	defer cancel()
+	if pcap := os.Getenv("NETBOOT_TEST_PCAP"); pcap != "" {
+		dump := exec.CommandContext(ctx, "tcpdump", "-U", "-i", "srv", "-w", pcap)
+		if err := dump.Start(); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(500 * time.Millisecond)
+		defer func() { dump.Process.Signal(os.Interrupt); dump.Wait() }()
+	}
+	start := time.Now()
+	vm := exec.CommandContext(ctx, "qemu-system-x86_64", args...)
+	out, err := vm.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	vm.Stderr = os.Stderr
+	if err := vm.Start(); err != nil {
+		t.Fatal(err)
+	}
+	console := make(chan string, 1)
+	go func() { console <- stamp(out, start) }()
+	var said string
+	select {
+	case said = <-hello:
+		t.Logf("%6.2fs user space called: %s", time.Since(start).Seconds(), said)
+	case <-ctx.Done():
+	}
+	if err := vm.Wait(); err != nil {
+		t.Logf("qemu: %v", err)
+	}
+	t.Logf("console:\n%s", <-console)
+	r.mu.Lock()
+	for _, e := range r.events {
+		t.Logf("%6.2fs %-13s %-20s %8d bytes in %7.3fs arch=%s user=%q vendor=%q %s", e.Time.Sub(start).Seconds(), e.Kind, e.Address, e.Bytes, e.Duration.Seconds(), e.Arch, e.UserClass, e.VendorClass, e.Detail)
+	}
+	r.mu.Unlock()
+	if want := "n1 b-1 one-time-secret mode=400 uptime="; !strings.HasPrefix(said, want) {
+		t.Errorf("the node said %q; want %q first", said, want)
+	}
+	for _, kind := range []Kind{KindDHCPAck, KindTFTPRead, KindScript, KindKernel, KindInitrd, KindToken} {
+		if e := r.want(kind); e.Node != "n1" {
+			t.Errorf("%s of node %q; want n1", kind, e.Node)
+		}
+	}
+}
+
+func envOr(key, value string) string {
+	if v := os.Getenv(key); v != "" {
+		return v
+	}
+	return value
+}
+
+// stamp returns the console's lines with their times.
+func stamp(r io.Reader, start time.Time) string {
+	var b strings.Builder
+	for sc := bufio.NewScanner(r); sc.Scan(); {
+		fmt.Fprintf(&b, "%6.2f %s\n", time.Since(start).Seconds(), printable(sc.Text()))
+	}
+	return b.String()
+}
+
+// newBridgeRig is the network of a lab: a bridge that the server is on, and a
+// tap for the machine.
+func newBridgeRig(t *testing.T) *rig {
+	t.Helper()
+	r := &rig{t: t, blobs: dirBlobs(t.TempDir())}
+	r.server = &Server{Interface: "srv", Prefix: network, Reservations: reserveNode, Booter: r, Blobs: r.blobs, Observe: r.see}
+	must := func(err error) {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	must(linkUp("lo"))
+	bridge := &netlink.Bridge{LinkAttrs: netlink.LinkAttrs{Name: "srv"}}
+	must(netlink.LinkAdd(bridge))
+	must(netlink.AddrAdd(bridge, &netlink.Addr{IPNet: &net.IPNet{IP: serverAddr.AsSlice(), Mask: net.CIDRMask(24, 32)}}))
+	tap := &netlink.Tuntap{LinkAttrs: netlink.LinkAttrs{Name: "tap0"}, Mode: netlink.TUNTAP_MODE_TAP}
+	must(netlink.LinkAdd(tap))
+	must(netlink.LinkSetMaster(tap, bridge))
+	must(linkUp("tap0"))
+	must(linkUp("srv"))
+	return r
+}
+
+// testImage returns a kernel, and an initramfs with the modules of virtio-net
+// and a static init.
+func testImage(t *testing.T, kernelDir string) (vmlinuz, initramfs []byte) {
+	t.Helper()
+	glob, _ := filepath.Glob(filepath.Join(kernelDir, "boot/vmlinuz-*"))
+	if len(glob) != 1 {
+		t.Fatalf("%s: %d kernels in boot/; want 1", kernelDir, len(glob))
+	}
+	vmlinuz, err := os.ReadFile(glob[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	version := strings.TrimPrefix(filepath.Base(glob[0]), "vmlinuz-")
+	if out, err := exec.Command("depmod", "-b", kernelDir, version).CombinedOutput(); err != nil {
+		t.Fatalf("depmod: %v\n%s", err, out)
+	}
+	base := filepath.Join(kernelDir, "lib/modules", version)
+	deps, err := os.ReadFile(filepath.Join(base, "modules.dep"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var b []byte
+	b = appendCPIO(b, 1, 0o040755, "modules", "")
+	var order []string
+	for _, module := range []string{"virtio_pci", "virtio_net"} {
+		for _, line := range strings.Split(string(deps), "\n") {
+			file, rest, _ := strings.Cut(line, ":")
+			if filepath.Base(file) != module+".ko" {
+				continue
+			}
+			chain := append([]string{file}, strings.Fields(rest)...)
+			for i := len(chain) - 1; i >= 0; i-- {
+				content, err := os.ReadFile(filepath.Join(base, chain[i]))
+				if err != nil {
+					t.Fatal(err)
+				}
+				name := filepath.Base(chain[i])
+				if !bytes.Contains([]byte(strings.Join(order, " ")+" "), []byte(name+" ")) {
+					order = append(order, name)
+					b = appendCPIO(b, len(order)+1, 0o100644, "modules/"+name, string(content))
+				}
+			}
+		}
+	}
+	bin := filepath.Join(t.TempDir(), "init")
+	build := exec.Command("go", "build", "-ldflags=-s -w", "-o", bin, "./testdata/init")
+	build.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := build.CombinedOutput(); err != nil {
+		t.Fatalf("go build: %v\n%s", err, out)
+	}
+	init, err := os.ReadFile(bin)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b = appendCPIO(b, 100, 0o100644, "modules/order", strings.Join(order, "\n"))
+	b = appendCPIO(b, 101, 0o040755, "dev", "")
+	b = appendCPIO(b, 102, 0o100755, "init", string(init))
+	b = appendCPIO(b, 0, 0, "TRAILER!!!", "")
+	return vmlinuz, b
+}
+
+var _ = api.TokenPath
