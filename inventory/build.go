@@ -1,0 +1,235 @@
+package inventory
+
+import (
+	"fmt"
+	"net"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"sort"
+	"time"
+
+	"github.com/hashicorp/hcl/v2"
+)
+
+// build makes the Cluster from the decoded blocks and checks what only shows
+// when they are seen together. With errors recorded the result is partial.
+func (ev *evaluator) build() *Cluster {
+	c := &Cluster{
+		Dir: ev.abs, Name: filepath.Base(ev.abs), Settings: ev.settings(),
+		Networks: map[string]*Network{}, Images: map[string]*Image{}, Hardware: map[string]*Hardware{},
+		Acceptance: map[string]*Acceptance{}, Racks: map[string]*Rack{}, Fabrics: map[string]*Fabric{},
+	}
+	if in := ev.single("cluster"); in != nil {
+		c.Name, c.Domain = in.name, get[string](in, "domain")
+	}
+	lab := ev.single("lab")
+	for _, in := range ev.insts("credential") {
+		in.obj = &Credential{Name: in.name, Username: get[string](in, "username"), Password: Secret(get[string](in, "password")), Range: in.rng}
+	}
+	for _, in := range ev.insts("network") {
+		c.Networks[in.name] = ev.network(in, lab != nil)
+	}
+	for _, in := range ev.insts("image") {
+		c.Images[in.name] = ev.image(in)
+	}
+	for _, in := range ev.insts("hardware") {
+		c.Hardware[in.name] = hardware(in)
+	}
+	for _, in := range ev.insts("acceptance") {
+		c.Acceptance[in.name] = acceptance(in)
+	}
+	for _, in := range ev.insts("rack") {
+		r := &Rack{Name: in.name, Height: get[int](in, "height"), PowerBudget: get[Power](in, "power_budget"), Range: in.rng}
+		in.obj, c.Racks[in.name] = r, r
+	}
+	for _, in := range ev.insts("node") {
+		c.Nodes = append(c.Nodes, node(in))
+	}
+	sort.SliceStable(c.Nodes, func(i, j int) bool { return natural(c.Nodes[i].Name, c.Nodes[j].Name) < 0 })
+	for _, in := range ev.insts("fabric") {
+		f := &Fabric{Name: in.name, LinkLayer: get[string](in, "link_layer"), Rate: get[LinkRate](in, "rate"), Cables: get[[]Cable](in, "cables"), Range: in.rng}
+		c.Fabrics[in.name] = f
+	}
+	if lab != nil {
+		c.Lab = buildLab(lab)
+	}
+	ev.check()
+	c.Digest = ev.inputs.digest()
+	return c
+}
+
+// insts are all instances of a top-level block type, in order of declaration.
+func (ev *evaluator) insts(typ string) []*inst {
+	var out []*inst
+	for _, d := range ev.blocks[typ] {
+		out = append(out, d.insts...)
+	}
+	return out
+}
+
+func (ev *evaluator) single(typ string) *inst {
+	if all := ev.insts(typ); len(all) > 0 {
+		return all[0]
+	}
+	return nil
+}
+
+// object is what was built from the block an attribute refers to, or nil.
+func object[T any](in *inst, attr string) *T {
+	if ref := get[*inst](in, attr); ref != nil {
+		obj, _ := ref.obj.(*T)
+		return obj
+	}
+	return nil
+}
+
+// settings are the controller block's, with the schema's defaults where there is none.
+func (ev *evaluator) settings() Settings {
+	in := ev.single("controller")
+	if in == nil {
+		in = &inst{schema: topSchema("controller"), vals: map[string]val{}}
+		ev.decode(in, &hcl.BodyContent{})
+	}
+	return Settings{
+		Concurrency: get[int](in, "concurrency"), BMCConcurrency: get[int](in, "bmc_concurrency"),
+		Attempts: get[int](in, "attempts"), Backoff: get[Duration](in, "backoff").Duration,
+		Deadlines: get[map[string]time.Duration](in, "deadlines"), HTTPPort: get[int](in, "http_port"),
+	}
+}
+
+func (ev *evaluator) network(in *inst, lab bool) *Network {
+	n := &Network{
+		Name: in.name, CIDR: get[netip.Prefix](in, "cidr"), Gateway: get[netip.Addr](in, "gateway"),
+		DHCP: get[string](in, "dhcp"), Interface: get[string](in, "interface"), Address: get[netip.Addr](in, "address"), Range: in.rng,
+	}
+	in.obj = n
+	if d := n.DHCP; d != "" && d != "full" {
+		ev.errorAt(in.at("dhcp"), in.each, "DHCP mode not available",
+			"dhcp = %q is not available in this version, which serves \"full\" DHCP only. Leave dhcp out where another server answers.", d)
+	}
+	if !n.CIDR.IsValid() {
+		return n
+	}
+	for _, attr := range []string{"gateway", "address"} {
+		if a := get[netip.Addr](in, attr); a.IsValid() && !hostOf(n.CIDR, a) {
+			ev.errorAt(in.at(attr), in.each, "Address outside its network", "%s %s is not a host address of network %q, which is %s.", attr, a, in.name, n.CIDR)
+		}
+	}
+	if !n.Address.IsValid() && (n.Interface != "" || n.DHCP != "") {
+		n.Address = n.CIDR.Addr().Next()
+		if lab && n.Gateway.IsValid() {
+			n.Address = n.Gateway
+		} else if n.Address == n.Gateway {
+			n.Address = n.Address.Next()
+		}
+	}
+	return n
+}
+
+// hostOf reports whether a is in p and is neither its first nor its last address.
+func hostOf(p netip.Prefix, a netip.Addr) bool {
+	return p.Contains(a) && a != p.Masked().Addr() && p.Contains(a.Next())
+}
+
+var digestRE = regexp.MustCompile(`^sha256:[0-9a-f]{64}$`)
+
+func (ev *evaluator) image(in *inst) *Image {
+	i := &Image{Name: in.name, Source: get[string](in, "source"), Method: get[string](in, "method"), Digest: get[string](in, "digest"), Range: in.rng}
+	in.obj = i
+	if i.Method == "disk" {
+		ev.errorAt(in.at("method"), in.each, "Image method not available", "Disk installation is not available in this version: use method = \"netboot\".")
+	}
+	if i.Digest != "" && !digestRE.MatchString(i.Digest) {
+		ev.errorAt(in.at("digest"), in.each, "Bad digest", "digest: %q is not a digest: write \"sha256:\" and 64 hexadecimal digits in lower case.", i.Digest)
+	}
+	if i.Source != "" {
+		if _, err := os.Stat(i.Source); err != nil {
+			ev.errorAt(in.at("source"), in.each, "No such image", "The source of image %q does not exist: %s.", in.name, i.Source)
+		}
+	}
+	return i
+}
+
+func hardware(in *inst) *Hardware {
+	h := &Hardware{Name: in.name, Vendor: get[string](in, "vendor"), Product: get[string](in, "product"), Range: in.rng}
+	in.obj = h
+	if b := in.one("cpu"); b != nil {
+		h.CPU = &CPU{Sockets: get[int](b, "sockets"), Cores: get[int](b, "cores"), Range: b.rng}
+	}
+	if b := in.one("memory"); b != nil {
+		h.Memory = &Memory{Total: get[Size](b, "total"), DIMMs: get[int](b, "dimms"), Range: b.rng}
+	}
+	if b := in.one("gpu"); b != nil {
+		h.GPU = &GPU{Model: get[string](b, "model"), PCIID: get[string](b, "pci_id"), Count: get[int](b, "count"),
+			Memory: get[Size](b, "memory"), NVLinks: get[int](b, "nvlinks"), Range: b.rng}
+	}
+	for _, b := range in.all("hca") {
+		h.HCAs = append(h.HCAs, HCA{Name: b.name, Rail: get[int](b, "rail"), Rate: get[LinkRate](b, "rate"), NearGPU: get[int](b, "near_gpu"), Range: b.rng})
+	}
+	for _, b := range in.all("disk") {
+		h.Disks = append(h.Disks, Disk{Name: b.name, Count: get[int](b, "count"), Size: get[Size](b, "size"), Transport: get[string](b, "transport"), Range: b.rng})
+	}
+	return h
+}
+
+func acceptance(in *inst) *Acceptance {
+	a := &Acceptance{Name: in.name, Range: in.rng}
+	in.obj = a
+	if b := in.one("node"); b != nil {
+		a.Node = &NodeStage{GEMM: get[Duration](b, "gemm"), HBMSweep: get[bool](b, "hbm_sweep")}
+	}
+	if b := in.one("rack"); b != nil {
+		a.Rack = &RackStage{Soak: get[Duration](b, "soak")}
+	}
+	if b := in.one("fabric"); b != nil {
+		a.Fabric = &FabricStage{Pairwise: get[bool](b, "pairwise"), MinBandwidth: get[Bandwidth](b, "min_bandwidth")}
+	}
+	return a
+}
+
+func node(in *inst) *Node {
+	n := &Node{
+		Name: in.name, Rack: object[Rack](in, "rack"), Unit: get[int](in, "unit"), Serial: get[string](in, "serial"),
+		Hardware: object[Hardware](in, "hardware"), Image: object[Image](in, "image"), Acceptance: object[Acceptance](in, "acceptance"), Range: in.rng,
+	}
+	if b := in.one("bmc"); b != nil {
+		n.BMC = &BMC{Address: get[netip.Addr](b, "address"), Port: bmcPort(b), Protocol: get[string](b, "protocol"),
+			Credential: object[Credential](b, "credential"), Range: b.rng}
+	}
+	for _, b := range in.all("nic") {
+		n.NICs = append(n.NICs, NIC{Name: b.name, MAC: get[net.HardwareAddr](b, "mac"), Network: object[Network](b, "network"),
+			Address: get[netip.Addr](b, "address"), Range: b.rng})
+	}
+	return n
+}
+
+// bmcPort is the declared port, or the protocol's own.
+func bmcPort(b *inst) int {
+	if p := get[int](b, "port"); p != 0 {
+		return p
+	}
+	if get[string](b, "protocol") == "redfish" {
+		return 443
+	}
+	return 623
+}
+
+func buildLab(in *inst) *Lab {
+	l := &Lab{Name: in.name, CPUs: get[int](in, "cpus"), Memory: get[Size](in, "memory"), Machines: map[string]*Machine{}, Range: in.rng}
+	for _, b := range in.all("machine") {
+		m := &Machine{Node: b.name, Serial: get[string](b, "serial"), MAC: get[net.HardwareAddr](b, "mac"), Memory: get[Size](b, "memory"),
+			BMCPassword: Secret(get[string](b, "bmc_password")), Faults: slices.Clone(get[[]string](b, "faults")), Range: b.rng}
+		if b.has("disks") {
+			disks := get[int](b, "disks")
+			m.Disks = &disks
+		}
+		l.Machines[b.name] = m
+	}
+	return l
+}
+
+// label is how messages name a block: node "hnode001".
+func (in *inst) label() string { return fmt.Sprintf("%s %q", in.schema.name, in.name) }
