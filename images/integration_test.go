@@ -1,14 +1,10 @@
 package images
 
 import (
-	"bytes"
-	"context"
-	"log/slog"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"testing"
-	"time"
 )
 
 // needTools skips the test, naming the first tool that is not installed.
@@ -31,25 +27,4 @@ func testAgent(t *testing.T, dir string) string {
 		t.Fatalf("build the test agent: %v\n%s", err, msg)
 	}
 	return out
-}
-
-func TestScratch(t *testing.T) {
-	needTools(t, "apt-get")
-	dir := "/tmp/img/scratch"
-	os.RemoveAll(dir)
-	b := &Builder{Store: Store{Dir: dir + "/store"}, Cache: "/tmp/img/cache", Agent: testAgent(t, t.TempDir()),
-		Log: slog.New(slog.NewTextHandler(os.Stderr, nil))}
-	start := time.Now()
-	b.Progress = func(s string) { t.Log(time.Since(start), s) }
-	m, err := b.BringUp(context.Background())
-	t.Log(time.Since(start), err, string(m.canonical()), m.Digest())
-	start = time.Now()
-	_, err = b.BringUp(context.Background())
-	t.Log(time.Since(start), err)
-	src := t.TempDir()
-	os.WriteFile(src+"/image.hcl", []byte("packages = [\"busybox-static\"]\n"), 0o644)
-	start = time.Now()
-	m, err = b.Image(context.Background(), "compute", src)
-	t.Log(time.Since(start), err, string(m.canonical()), m.Digest())
-	_ = bytes.MinRead
 }

@@ -2,7 +2,6 @@ package images
 
 import (
 	"archive/tar"
-	"bytes"
 	"context"
 	"crypto/sha256"
 	"errors"
@@ -260,12 +259,11 @@ func (b *Builder) makeRoot(ctx context.Context, j *job, files map[string]string)
 		return Blob{}, err
 	}
 	defer os.RemoveAll(dir)
-	var archive bytes.Buffer
-	if err := t.writeTar(&archive); err != nil {
-		return Blob{}, err
-	}
+	r, w := io.Pipe()
+	go func() { w.CloseWithError(t.writeTar(w)) }() // ends when all is written, or r is closed below
+	defer r.Close()
 	out := filepath.Join(dir, "root.squashfs")
-	c := command{name: "mksquashfs", stdin: &archive, args: []string{
+	c := command{name: "mksquashfs", stdin: r, args: []string{
 		"-", out, "-tar", "-noappend", "-reproducible", "-mkfs-time", "0", "-all-time", "0",
 		"-root-mode", "0755", "-root-uid", "0", "-root-gid", "0",
 		"-no-xattrs", "-comp", "zstd", "-no-progress", "-quiet",

@@ -95,10 +95,12 @@ const (
 
 const (
 	ipmiPort       = 623
-	maxInterface   = 15                // IFNAMSIZ less its NUL
-	maxSocketPath  = 107               // sockaddr_un less its NUL
-	minMemoryBytes = 512 << 20         // OVMF and a kernel with an initramfs do not fit in less
-	runDir         = "/run/firstlight" // fixed, so that a lab is found by its name alone
+	maxInterface  = 15  // IFNAMSIZ less its NUL
+	maxSocketPath = 107 // sockaddr_un less its NUL
+	// OVMF and a kernel with an initramfs do not fit in less.
+	minMemoryBytes int64 = 512 << 20
+	// The run directory is fixed, so that a lab is found by its name alone.
+	runDir = "/run/firstlight"
 )
 
 var nameForm = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]*$`)
@@ -144,6 +146,11 @@ func (l *Lab) Validate() error {
 	seen := uses{}
 	networks := map[string]Network{}
 	for _, n := range l.Networks {
+		for _, other := range networks {
+			if n.Address.IsValid() && other.Address.IsValid() && n.Address.Overlaps(other.Address) {
+				bad("networks %s (%s) and %s (%s) overlap", other.Name, other.Address.Masked(), n.Name, n.Address.Masked())
+			}
+		}
 		networks[n.Name] = n
 		errs = append(errs, n.validate(seen))
 	}
@@ -175,7 +182,7 @@ func (u uses) claim(what, who string) error {
 func (n Network) validate(seen uses) error {
 	who := "network " + n.Name
 	var errs []error
-	if b := n.bridge(); len(b) > maxInterface || !nameForm.MatchString(b) {
+	if b := n.bridge(); len(b) > maxInterface || !nameForm.MatchString(b) || b == "lo" {
 		errs = append(errs, fmt.Errorf("%s: interface name %q: want letters, digits, dots and dashes, at most %d", who, b, maxInterface))
 	}
 	if !n.Address.IsValid() || !n.Address.Addr().Is4() {
@@ -196,7 +203,7 @@ func (m *Machine) validate(networks map[string]Network, seen uses) error {
 		bad("name %q: want letters, digits, dots and dashes", m.Name)
 	}
 	if m.MemoryBytes < minMemoryBytes {
-		bad("memory of %d MiB is too little: firmware and installer need %d MiB", m.MemoryBytes>>20, int64(minMemoryBytes)>>20)
+		bad("memory of %d MiB is too little: firmware and installer need %d MiB", m.MemoryBytes>>20, minMemoryBytes>>20)
 	}
 	if s := max(m.Sockets, 1); max(m.CPUs, 1)%s != 0 {
 		bad("%d CPUs do not divide over %d sockets", m.CPUs, s)

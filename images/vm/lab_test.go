@@ -61,6 +61,7 @@ func TestLabUpAndInterrupt(t *testing.T) {
 func TestFirmware(t *testing.T) {
 	needs(t, "qemu-system-x86_64", "ipmitool")
 	l := testLab(t, "fw", nil, []string{FaultIgnoreBootOverride})
+	l.Machines[1].Disks = nil // nothing to boot from at all, and yet no network boot
 	mustStart(t, l)
 	honest, liar := l.Machines[0].NICs[0].MAC, l.Machines[1].NICs[0].MAC
 

@@ -212,11 +212,12 @@ func removeNamespace(name string) (inside []int, err error) {
 	}
 	if err == nil {
 		defer h.Close()
+		var fs unix.Statfs_t
+		if unix.Fstatfs(int(h), &fs) == nil && fs.Type != unix.NSFS_MAGIC {
+			return nil, os.Remove(path) // the file without its mount: a crash between the two
+		}
 		inside = processesIn(h)
 		err = removeLinks(h)
-		if errors.Is(err, unix.EINVAL) { // the file without its mount: a crash between the two
-			return nil, os.Remove(path)
-		}
 	}
 	if derr := netns.DeleteNamed(Namespace(name)); derr != nil {
 		return inside, fmt.Errorf("remove network namespace %s: %w", Namespace(name), errors.Join(derr, err))

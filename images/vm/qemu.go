@@ -104,6 +104,11 @@ func (h host) arguments(lab string, m *Machine, files machineFiles, boot refbmc.
 		"-device", "virtio-rng-pci", // without it the first TLS or SSH key waits for entropy
 		"-fw_cfg", "name=opt/org.tianocore/IPv6PXESupport,string=n",
 	}
+	if !m.has(FaultDeadBMC) {
+		// The BMC as the guest sees it: alive and of this machine, but it does not
+		// know what is told to the one on the network.
+		args = append(args, "-device", "ipmi-bmc-sim,id=bmc,guid="+systemUUID(lab, m), "-device", "isa-ipmi-kcs,bmc=bmc")
+	}
 	for _, f := range files.dimms {
 		args = append(args, "-smbios", "file="+quoteOption(f))
 	}
@@ -141,11 +146,15 @@ func diskSerial(m *Machine, d Disk) string {
 
 // smbiosSystem is the SMBIOS system information, type 1 (DSP0134 §7.2).
 func smbiosSystem(lab string, m *Machine) string {
+	return fmt.Sprintf("type=1,manufacturer=%s,product=%s,serial=%s,uuid=%s",
+		quoteOption(m.manufacturer()), quoteOption(m.product()), quoteOption(m.Serial), systemUUID(lab, m))
+}
+
+// systemUUID is the same each time that the lab comes up.
+func systemUUID(lab string, m *Machine) string {
 	sum := sha256.Sum256([]byte(lab + "/" + m.Name + "/" + m.Serial))
 	sum[6], sum[8] = sum[6]&0x0f|0x80, sum[8]&0x3f|0x80 // RFC 9562 version 8: our own making
-	uuid := fmt.Sprintf("%x-%x-%x-%x-%x", sum[:4], sum[4:6], sum[6:8], sum[8:10], sum[10:16])
-	return fmt.Sprintf("type=1,manufacturer=%s,product=%s,serial=%s,uuid=%s",
-		quoteOption(m.manufacturer()), quoteOption(m.product()), quoteOption(m.Serial), uuid)
+	return fmt.Sprintf("%x-%x-%x-%x-%x", sum[:4], sum[4:6], sum[6:8], sum[8:10], sum[10:16])
 }
 
 func (m *Machine) manufacturer() string {
