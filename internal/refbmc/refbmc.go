@@ -66,6 +66,8 @@ type BMC struct {
 	Username string // at most 16 bytes
 	Password string // at most 20 bytes
 
+	Suites []int // RMCP+ cipher suites that it offers; nil: 3 and 17
+
 	Manufacturer, Product, Serial string // served in the FRU; the GUID derives from them
 
 	Machine Machine
@@ -152,8 +154,17 @@ func (b *BMC) newState() (*bmc.BMC, error) {
 		ManufacturerID:          0,    // "unspecified" (§20.1)
 		AdditionalDeviceSupport: 0x80, // chassis device
 	}
-	state := bmc.New(info, b.guid(), &board{fru: fruStore(fru)}, bmc.WithV15Disabled(),
-		bmc.WithCipherSuites([]types.CipherSuiteID{types.CipherSuiteID3, types.CipherSuiteID17}))
+	suites := []types.CipherSuiteID{types.CipherSuiteID3, types.CipherSuiteID17}
+	if b.Suites != nil {
+		suites = nil
+	}
+	for _, id := range b.Suites {
+		if id != 3 && id != 17 {
+			return nil, fmt.Errorf("refbmc %s: cipher suite %d is not served, only 3 and 17", b.Listen, id)
+		}
+		suites = append(suites, types.CipherSuiteID(id))
+	}
+	state := bmc.New(info, b.guid(), &board{fru: fruStore(fru)}, bmc.WithV15Disabled(), bmc.WithCipherSuites(suites))
 
 	// The library starts with an enabled anonymous user.
 	if err := state.Users.Update(1, func(u *bmc.User) error { u.Enabled = false; return nil }); err != nil {

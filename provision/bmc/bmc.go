@@ -1,0 +1,212 @@
+// Package bmc speaks to one node's baseboard controller over IPMI 2.0 on LAN
+// (RMCP+): power, boot override and identity. Every write is read back, every
+// reply is authenticated, and a password is tried once.
+//
+// The session is ours; the codecs of its messages and the key derivation are
+// those of github.com/bougou/go-ipmi. Section numbers refer to the IPMI
+// specification, second generation, v2.0 revision 1.1.
+package bmc
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/netip"
+	"sync"
+	"time"
+
+	"firstlight/inventory"
+)
+
+// Defaults of Client.
+const (
+	DefaultTimeout     = 10 * time.Second
+	DefaultPowerWithin = 60 * time.Second
+	DefaultConcurrency = 128
+)
+
+// IPMI 2.0 stores no longer names and passwords (§22.28, §22.30).
+const (
+	maxUsername = 16
+	maxPassword = 20
+)
+
+// Endpoint is one BMC and the credential for it.
+type Endpoint struct {
+	Node       string // the node's name
+	Address    netip.AddrPort
+	Username   string           // at most 16 bytes
+	Password   inventory.Secret // at most 20 bytes
+	DeclaredAt string           // where the inventory declares it, as "nodes.hcl:12"
+}
+
+// check refuses what can never succeed, before anything is sent.
+func (ep Endpoint) check() error {
+	switch {
+	case !ep.Address.IsValid() || ep.Address.Port() == 0:
+		return fmt.Errorf("%s: no valid address and UDP port are declared", ep)
+	case len(ep.Username) > maxUsername:
+		return fmt.Errorf("%s: the user name is %d bytes long and IPMI allows %d: create a shorter one on the bmc and declare that",
+			ep, len(ep.Username), maxUsername)
+	case len(ep.Password) > maxPassword:
+		return fmt.Errorf("%s: the password is %d bytes long and IPMI allows %d: set a shorter one on the bmc and declare that",
+			ep, len(ep.Password), maxPassword)
+	}
+	return nil
+}
+
+// String names the BMC as error messages do, without the credential.
+func (ep Endpoint) String() string {
+	s := fmt.Sprintf("node %s: bmc %s", ep.Node, ep.Address)
+	if ep.DeclaredAt != "" {
+		s += " (" + ep.DeclaredAt + ")"
+	}
+	return s
+}
+
+// Client talks to any number of BMCs. The zero value is ready. Its methods may be
+// called from many goroutines: conversations with one BMC come one after the
+// other, because a BMC has room for about four sessions.
+//
+// Errors that a caller may branch on are *AuthError, *NoAnswerError and
+// *ReadBackError; a cancelled context is the context's error.
+type Client struct {
+	Timeout     time.Duration // how long a BMC may be silent; 0: DefaultTimeout
+	PowerWithin time.Duration // how long a power state may take to be reached; 0: DefaultPowerWithin
+	Concurrency int           // conversations at once over all BMCs; 0: DefaultConcurrency
+	Log         *slog.Logger  // nil: silent
+
+	once  sync.Once
+	slots chan struct{} // one token per conversation
+
+	mu   sync.Mutex
+	busy map[netip.AddrPort]*turn
+}
+
+// turn is the right to talk to one BMC.
+type turn struct {
+	free  chan struct{} // holds one token while nobody talks
+	users int           // holders and waiters; the entry goes with the last
+}
+
+func (c *Client) start() {
+	c.once.Do(func() {
+		n := c.Concurrency
+		if n <= 0 {
+			n = DefaultConcurrency
+		}
+		c.slots = make(chan struct{}, n)
+		c.busy = make(map[netip.AddrPort]*turn)
+	})
+}
+
+func (c *Client) timeout() time.Duration {
+	if c.Timeout > 0 {
+		return c.Timeout
+	}
+	return DefaultTimeout
+}
+
+func (c *Client) log() *slog.Logger {
+	if c.Log != nil {
+		return c.Log
+	}
+	return slog.New(slog.DiscardHandler)
+}
+
+// acquire waits for the BMC's turn and then for a slot of the fleet, in this
+// order, so that those who wait for a hung BMC hold no slot.
+func (c *Client) acquire(ctx context.Context, addr netip.AddrPort) (release func(), err error) {
+	c.start()
+	c.mu.Lock()
+	t := c.busy[addr]
+	if t == nil {
+		t = &turn{free: make(chan struct{}, 1)}
+		t.free <- struct{}{}
+		c.busy[addr] = t
+	}
+	t.users++
+	c.mu.Unlock()
+	leave := func() {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		if t.users--; t.users == 0 {
+			delete(c.busy, addr)
+		}
+	}
+	select {
+	case <-t.free:
+	case <-ctx.Done():
+		leave()
+		return nil, ctx.Err()
+	}
+	select {
+	case c.slots <- struct{}{}:
+	case <-ctx.Done():
+		t.free <- struct{}{}
+		leave()
+		return nil, ctx.Err()
+	}
+	return func() {
+		<-c.slots
+		t.free <- struct{}{}
+		leave()
+	}, nil
+}
+
+// Session is an open conversation with one BMC; it serves one goroutine.
+type Session struct {
+	ep     Endpoint
+	client *Client
+	wire   transport
+}
+
+// transport is what a session needs of the wire: ipmiSession is the real one.
+type transport interface {
+	// call returns the data of the reply, without its completion code.
+	call(ctx context.Context, req request) ([]byte, error)
+	close(ctx context.Context)
+}
+
+// With logs in to ep once, runs f, and closes the session whatever f returns.
+// Use it for several operations on one BMC: the login costs three round trips.
+func (c *Client) With(ctx context.Context, ep Endpoint, f func(*Session) error) error {
+	if err := ep.check(); err != nil {
+		return err
+	}
+	release, err := c.acquire(ctx, ep.Address)
+	if err != nil {
+		return fmt.Errorf("%s: waiting for a turn: %w", ep, err)
+	}
+	defer release()
+	began := time.Now()
+	wire, err := openSession(ctx, ep, c.timeout())
+	if err != nil {
+		c.log().Debug("bmc login failed", "node", ep.Node, "bmc", ep.Address, "elapsed", time.Since(began), "error", err)
+		return explain(ep, err)
+	}
+	defer wire.close(ctx)
+	err = f(&Session{ep: ep, client: c, wire: wire})
+	c.log().Debug("bmc session", "node", ep.Node, "bmc", ep.Address, "suite", wire.suite.id, "elapsed", time.Since(began), "error", err)
+	return explain(ep, err)
+}
+
+// explain names the BMC in errors that do not do it themselves.
+func explain(ep Endpoint, err error) error {
+	var silent *silence
+	var refused *refusal
+	switch {
+	case err == nil:
+		return nil
+	case errors.As(err, &silent):
+		return &NoAnswerError{Endpoint: describe(ep), After: silent.after, PortClosed: silent.portClosed, Doing: silent.doing, MayBeDone: silent.mayBeDone}
+	case errors.As(err, &refused):
+		return &AuthError{Endpoint: describe(ep), Username: ep.Username, Reason: refused.reason}
+	}
+	var named interface{ namesBMC() }
+	if errors.As(err, &named) {
+		return err
+	}
+	return fmt.Errorf("%s: %w", ep, err)
+}

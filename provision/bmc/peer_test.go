@@ -1,0 +1,295 @@
+package bmc
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"net/netip"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/bougou/go-ipmi/pkg/types"
+
+	"firstlight/internal/refbmc"
+)
+
+// plantedPassword is the secret that must not be printed anywhere.
+const testUser, plantedPassword = "admin", "planted-pw-7Qx9"
+
+// peer is a BMC to test against.
+type peer struct {
+	name  string
+	suite int // that must be agreed on
+	// keepsOverride: boot parameter 5 reads back as it was written. ipmi_sim
+	// keeps the device and drops the rest.
+	keepsOverride bool
+	start         func(t *testing.T) netip.AddrPort
+}
+
+func peers() []peer {
+	return []peer{
+		{"refbmc suite 17", 17, true, func(t *testing.T) netip.AddrPort { return startRef(t, &refbmc.BMC{}).addr }},
+		{"refbmc suite 3", 3, true, func(t *testing.T) netip.AddrPort {
+			return startRef(t, &refbmc.BMC{Suites: []int{3}}).addr
+		}},
+		{"ipmi_sim suite 3", 3, false, startSim},
+	}
+}
+
+// endpoint is a declared BMC at addr.
+func endpoint(addr netip.AddrPort) Endpoint {
+	return Endpoint{Node: "hnode001", Address: addr, Username: testUser, Password: plantedPassword, DeclaredAt: "nodes.hcl:12"}
+}
+
+// machine is a machine that starts and stops at once.
+type machine struct {
+	mu    sync.Mutex
+	on    bool
+	boots []refbmc.Boot
+	stuck bool // ignores what it is told
+}
+
+func (m *machine) PowerOn(_ context.Context, boot refbmc.Boot) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.on, m.boots = !m.stuck, append(m.boots, boot)
+	return nil
+}
+
+func (m *machine) PowerOff(context.Context) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.on = false
+	return nil
+}
+
+func (m *machine) SoftOff(ctx context.Context) error { return m.PowerOff(ctx) }
+
+func (m *machine) Powered() bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.on
+}
+
+// ref is a running refbmc.
+type ref struct {
+	addr    netip.AddrPort
+	machine *machine
+	bmc     *refbmc.BMC
+	mu      sync.Mutex
+	events  map[string]int // by kind
+}
+
+func (r *ref) count(kind string) int {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.events[kind]
+}
+
+// startRef serves b on a free port of 127.0.0.1 until the test ends.
+func startRef(t testing.TB, b *refbmc.BMC) *ref {
+	t.Helper()
+	r := &ref{machine: &machine{}, bmc: b, events: make(map[string]int)}
+	ready := make(chan netip.AddrPort, 1)
+	b.Listen, b.Username, b.Password, b.Machine = "127.0.0.1:0", testUser, plantedPassword, r.machine
+	if b.Serial == "" {
+		b.Manufacturer, b.Product, b.Serial = "Example Corp", "EX-200", "SN0042"
+	}
+	b.Ready = func(a netip.AddrPort) { ready <- a }
+	b.Observe = func(e refbmc.Event) {
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		r.events[e.Kind]++
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- b.Serve(ctx) }()
+	t.Cleanup(func() {
+		cancel()
+		if err := <-done; err != nil {
+			t.Errorf("refbmc: %v", err)
+		}
+	})
+	select {
+	case r.addr = <-ready:
+	case <-time.After(5 * time.Second):
+		t.Fatal("refbmc did not bind in 5 s")
+	}
+	return r
+}
+
+// simScript is what ipmi_sim runs to power its machine and set its boot device:
+// "get NAME..." prints NAME:VALUE lines, "set NAME VALUE..." keeps them.
+const simScript = `#!/bin/sh
+cd "$(dirname "$0")/values" || exit 1
+op=$1
+shift
+while [ $# -gt 0 ]; do
+	if [ "$op" = get ]; then
+		echo "$1:$(cat "$1")"
+		shift
+	else
+		echo "$2" >"$1"
+		shift 2
+	fi
+done
+`
+
+// startSim runs OpenIPMI's simulated BMC until the test ends.
+func startSim(t *testing.T) netip.AddrPort {
+	t.Helper()
+	bin, err := exec.LookPath("ipmi_sim")
+	if err != nil {
+		t.Skip("needs ipmi_sim (Debian package openipmi)")
+	}
+	dir := t.TempDir()
+	udp, err := net.ListenUDP("udp4", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	tcp, err := net.Listen("tcp4", "127.0.0.1:0") // for its virtual machine, which does not come
+	if err != nil {
+		t.Fatal(err)
+	}
+	addr := udp.LocalAddr().(*net.UDPAddr).AddrPort()
+	conf := fmt.Sprintf(`name "sim"
+set_working_mc 0x20
+startlan 1
+addr 127.0.0.1 %d
+priv_limit admin
+allowed_auths_admin md5
+guid a123456789abcdefa123456789abcdef
+endlan
+chassis_control "%s"
+serial 15 127.0.0.1 %d codec VM
+user 2 true "%s" "%s" admin 10 md5
+`, addr.Port(), filepath.Join(dir, "chassis"), tcp.Addr().(*net.TCPAddr).Port, testUser, plantedPassword)
+	const emu = "mc_setbmc 0x20\nmc_add 0x20 0 no-device-sdrs 0x23 9 8 0x9f 0x1291 0xf02 persist_sdr\nsel_enable 0x20 1000 0x0a\nmc_enable 0x20\n"
+	for name, text := range map[string]string{"lan.conf": conf, "sim.emu": emu, "chassis": simScript,
+		"values/power": "0\n", "values/boot": "none\n", "state/.keep": ""} {
+		path := filepath.Join(dir, name)
+		if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(path, []byte(text), 0o700); err != nil {
+			t.Fatal(err)
+		}
+	}
+	udp.Close()
+	tcp.Close()
+	cmd := exec.Command(bin, "-c", "lan.conf", "-f", "sim.emu", "-s", "state", "-n")
+	cmd.Dir = dir
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		cmd.Process.Kill()
+		cmd.Wait()
+	})
+	var c Client
+	for began := time.Now(); ; time.Sleep(20 * time.Millisecond) {
+		_, err := c.Power(t.Context(), endpoint(addr))
+		if err == nil {
+			return addr
+		}
+		if time.Since(began) > 10*time.Second {
+			t.Fatalf("ipmi_sim does not serve: %v", err)
+		}
+	}
+}
+
+// tap is a relay in front of a BMC that counts, drops, delays, repeats or
+// forges packets.
+type tap struct {
+	addr netip.AddrPort
+	// reply and request say what to send on instead of a packet; nil: the packet.
+	// They see the how-manyth it is, from 0.
+	reply, request func(n int, pkt []byte) [][]byte
+	delay          time.Duration // of each reply
+
+	mu     sync.Mutex
+	counts map[types.PayloadType]int // of requests
+	proofs int                       // RAKP messages 3 that carry a proof of the password
+}
+
+func (p *tap) count(kind types.PayloadType) int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.counts[kind]
+}
+
+// startTap relays to upstream until the test ends. It serves one client socket
+// at a time.
+func startTap(t *testing.T, upstream netip.AddrPort, p *tap) *tap {
+	t.Helper()
+	p.counts = make(map[types.PayloadType]int)
+	in, err := net.ListenUDP("udp4", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	out, err := net.DialUDP("udp4", nil, net.UDPAddrFromAddrPort(upstream))
+	if err != nil {
+		t.Fatal(err)
+	}
+	p.addr = in.LocalAddr().(*net.UDPAddr).AddrPort()
+	var wg sync.WaitGroup
+	t.Cleanup(func() { // ends both goroutines
+		in.Close()
+		out.Close()
+		wg.Wait()
+	})
+	var client *net.UDPAddr
+	wg.Go(func() {
+		buf := make([]byte, 2048)
+		for n := 0; ; n++ {
+			size, from, err := in.ReadFromUDP(buf)
+			if err != nil {
+				return
+			}
+			pkt := append([]byte(nil), buf[:size]...)
+			p.mu.Lock()
+			client = from
+			if kind, _, _, _, payload, ok := parseHeader(pkt); ok {
+				p.counts[kind]++
+				if kind == types.PayloadTypeRAKPMessage3 && payload[1] == 0 {
+					p.proofs++
+				}
+			}
+			p.mu.Unlock()
+			for _, q := range relay(p.request, n, pkt) {
+				out.Write(q)
+			}
+		}
+	})
+	wg.Go(func() {
+		buf := make([]byte, 2048)
+		for n := 0; ; n++ {
+			size, err := out.Read(buf)
+			if err != nil {
+				return
+			}
+			pkts := relay(p.reply, n, append([]byte(nil), buf[:size]...))
+			p.mu.Lock()
+			to := client
+			p.mu.Unlock()
+			wg.Go(func() {
+				time.Sleep(p.delay)
+				for _, q := range pkts {
+					in.WriteToUDP(q, to)
+				}
+			})
+		}
+	})
+	return p
+}
+
+func relay(f func(int, []byte) [][]byte, n int, pkt []byte) [][]byte {
+	if f == nil {
+		return [][]byte{pkt}
+	}
+	return f(n, pkt)
+}
