@@ -43,6 +43,7 @@ type Agent struct {
 		mu     sync.Mutex
 		offset *time.Duration // the node's clock less the controller's
 		jobs   map[string]*task
+		repoll context.CancelFunc // ends the poll under way
 		done   sync.WaitGroup
 
 		streaming sync.Mutex // held while a chunk of log travels

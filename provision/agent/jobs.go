@@ -2,6 +2,7 @@ package agent
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/http"
 	"net/url"
@@ -41,6 +42,7 @@ func (a *Agent) serve(ctx context.Context) error {
 			}
 		case ctx.Err() != nil:
 			return ctx.Err()
+		case errors.Is(err, context.Canceled): // by finish: poll again at once
 		case code == http.StatusUnauthorized:
 			a.Log.Warn("controller does not know this session; saying hello again")
 			if err := a.hello(ctx); err != nil {
@@ -64,6 +66,11 @@ func (a *Agent) poll(ctx context.Context) (*api.Job, int, error) {
 	if have := a.active(); len(have) > 0 {
 		q.Set("have", strings.Join(have, ","))
 	}
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	a.run.mu.Lock()
+	a.run.repoll = cancel
+	a.run.mu.Unlock()
 	var job api.Job
 	code, err := a.run.do(ctx, pollWait+15*time.Second, http.MethodGet, api.PathJob+"?"+q.Encode(), nil, &job)
 	if err != nil || code == http.StatusNoContent {
@@ -136,6 +143,9 @@ func (a *Agent) finish(ctx context.Context, t *task) {
 	}
 	a.run.mu.Lock()
 	t.active = false
+	// The poll under way says that this agent has the job in hand. A restarted
+	// controller that took the result before it asked for it waits for that to end.
+	a.run.repoll()
 	a.run.mu.Unlock()
 	if kind := t.job.Kind; (kind == api.JobReboot || kind == api.JobPowerOff) && !repeated && a.Reboot != nil {
 		a.Log.Info("acknowledged; "+kind+" now", "job", t.job.ID)
