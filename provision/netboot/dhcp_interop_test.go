@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/vishvananda/netlink"
 )
@@ -23,18 +24,11 @@ func TestUdhcpcGetsItsReservation(t *testing.T) {
 			r := newRig(t)
 			r.server.Gateway = serverAddr
 			r.start()
-			script := filepath.Join(t.TempDir(), "script")
-			if err := os.WriteFile(script, []byte(udhcpcScript), 0o755); err != nil {
-				t.Fatal(err)
-			}
-			args := []string{"-i", "cli0", "-f", "-q", "-n", "-t", "3", "-T", "1", "-s", script}
+			var args []string
 			if broadcast {
 				args = append(args, "-B")
 			}
-			out, err := r.run("udhcpc", args...)
-			if err != nil {
-				t.Fatalf("udhcpc: %v\n%s", err, out)
-			}
+			out := r.udhcpc(args...)
 			want := "ip=10.99.0.11 mask=24 serverid=10.99.0.1 hostname=n1 router=10.99.0.1 lease=3600"
 			if !strings.Contains(out, want) {
 				t.Errorf("udhcpc printed %q; want %q in it", out, want)
@@ -44,8 +38,54 @@ func TestUdhcpcGetsItsReservation(t *testing.T) {
 					t.Errorf("%s = %+v; want node n1 with its MAC and address", kind, e)
 				}
 			}
-			netlink.LinkDel(mustLink(t, "srv"))
 		})
+	}
+}
+
+// udhcpc gets a lease and returns what it printed.
+func (r *rig) udhcpc(more ...string) string {
+	r.t.Helper()
+	script := filepath.Join(r.t.TempDir(), "script")
+	if err := os.WriteFile(script, []byte(udhcpcScript), 0o755); err != nil {
+		r.t.Fatal(err)
+	}
+	out, err := r.run("udhcpc", append([]string{"-i", "cli0", "-f", "-q", "-n", "-t", "3", "-T", "1", "-s", script}, more...)...)
+	if err != nil {
+		r.t.Fatalf("udhcpc: %v\n%s", err, out)
+	}
+	return out
+}
+
+// The link going down and up, as when a switch restarts, is survived; the
+// interface going away is an error.
+func TestServeAndTheInterface(t *testing.T) {
+	needTool(t, "udhcpc")
+	if !inNamespace(t) {
+		return
+	}
+	r := newRig(t)
+	r.server.Loaders = fakeLoaders(t)
+	ready, done := make(chan struct{}), make(chan error, 1)
+	r.server.Ready = func() { close(ready) }
+	go func() { done <- r.server.Serve(t.Context()) }()
+	<-ready
+	srv := mustLink(t, "srv")
+	for _, change := range []func(netlink.Link) error{netlink.LinkSetDown, netlink.LinkSetUp} {
+		if err := change(srv); err != nil {
+			t.Fatal(err)
+		}
+	}
+	r.udhcpc()
+	if err := netlink.LinkDel(srv); err != nil {
+		t.Fatal(err)
+	}
+	select {
+	case err := <-done:
+		if err == nil || !strings.Contains(err.Error(), "on srv: interface is gone") {
+			t.Errorf("Serve = %v; want that interface srv is gone", err)
+		}
+	case <-time.After(5 * time.Second):
+		t.Error("Serve goes on without its interface")
 	}
 }
 

@@ -15,8 +15,6 @@ import (
 	"testing"
 	"time"
 
-	"firstlight/provision/agent/api"
-
 	"github.com/vishvananda/netlink"
 )
 
@@ -24,96 +22,182 @@ import (
 // apt-get download linux-image-6.1.0-NN-amd64 && dpkg -x *.deb DIR.
 const kernelEnv = "FIRSTLIGHT_TEST_KERNEL"
 
-// TestFirmwareBoots power-cycles a machine with UEFI firmware: firmware DHCP,
+// TestFirmwareBoots powers on a machine with UEFI firmware: firmware DHCP,
 // TFTP, iPXE, script, kernel, initrds, token, user space, and proves each from
 // what the server saw. -v prints when each step was.
 func TestFirmwareBoots(t *testing.T) {
-	needTool(t, "qemu-system-x86_64", "depmod")
-	kernelDir := os.Getenv(kernelEnv)
-	if kernelDir == "" {
-		t.Skip("needs " + kernelEnv + ", the directory of an unpacked linux-image package")
-	}
-	const code, vars = "/usr/share/OVMF/OVMF_CODE_4M.fd", "/usr/share/OVMF/OVMF_VARS_4M.fd"
-	if _, err := os.Stat(code); err != nil {
-		t.Skip("needs OVMF, Debian package ovmf")
-	}
+	kernelDir := needMachine(t)
 	if !inNamespace(t) {
 		return
 	}
-	vmlinuz, initramfs := testImage(t, kernelDir)
 	r := newBridgeRig(t)
 	hello := make(chan string, 1)
 	r.server.Agent = http.HandlerFunc(func(w http.ResponseWriter, q *http.Request) {
 		b, _ := io.ReadAll(q.Body)
 		hello <- string(b)
 	})
-	boot := &Boot{Node: "n1", BootID: "b-1", Token: "one-time-secret",
-		Kernel:  Blob{Digest: r.blobs.add(t, vmlinuz), Name: "vmlinuz"},
-		Initrds: []Blob{{Digest: r.blobs.add(t, initramfs), Name: "initramfs.cpio"}},
-		Args:    []string{"test.address=10.99.0.11/24", "console=ttyS0", "quiet", "panic=5"}}
-	if extra := os.Getenv("NETBOOT_TEST_BREAK"); extra == "initrd" {
-		boot.Initrds = append(boot.Initrds, Blob{Digest: "sha256:" + strings.Repeat("0", 64), Name: "absent"})
-	}
+	boot := testBoot(t, r, kernelDir)
 	r.boot = func(BootRequest) (*Boot, error) { return boot, nil }
 	r.start()
-
-	varsCopy := filepath.Join(t.TempDir(), "vars.fd")
-	data, err := os.ReadFile(vars)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := os.WriteFile(varsCopy, data, 0o644); err != nil {
-		t.Fatal(err)
-	}
-	args := []string{"-machine", "q35,accel=tcg", "-cpu", "max", "-smp", "2", "-m", "1024", "-display", "none", "-no-reboot", "-nodefaults",
-		"-drive", "if=pflash,format=raw,readonly=on,file=" + code, "-drive", "if=pflash,format=raw,file=" + varsCopy,
-		"-netdev", "tap,id=n0,ifname=tap0,script=no,downscript=no", "-serial", "stdio"}
-	args = append(args, strings.Fields(envOr("NETBOOT_TEST_QEMU", "-device virtio-net-pci,netdev=n0,mac="+nodeMAC.String()+",romfile=,bootindex=1"))...)
-	ctx, cancel := context.WithTimeout(t.Context(), 180*time.Second)
-	defer cancel()
-	if pcap := os.Getenv("NETBOOT_TEST_PCAP"); pcap != "" {
-		dump := exec.CommandContext(ctx, "tcpdump", "-U", "-i", "srv", "-w", pcap)
-		if err := dump.Start(); err != nil {
-			t.Fatal(err)
-		}
-		time.Sleep(500 * time.Millisecond)
-		defer func() { dump.Process.Signal(os.Interrupt); dump.Wait() }()
-	}
-	start := time.Now()
-	vm := exec.CommandContext(ctx, "qemu-system-x86_64", args...)
-	out, err := vm.StdoutPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	vm.Stderr = os.Stderr
-	if err := vm.Start(); err != nil {
-		t.Fatal(err)
-	}
-	console := make(chan string, 1)
-	go func() { console <- stamp(out, start) }()
+	m := r.powerOn(180 * time.Second)
 	var said string
 	select {
 	case said = <-hello:
-		t.Logf("%6.2fs user space called: %s", time.Since(start).Seconds(), said)
-	case <-ctx.Done():
+		t.Logf("%6.2fs user space called: %s", time.Since(m.start).Seconds(), said)
+	case <-m.ctx.Done():
 	}
-	if err := vm.Wait(); err != nil {
-		t.Logf("qemu: %v", err)
-	}
-	t.Logf("console:\n%s", <-console)
-	r.mu.Lock()
-	for _, e := range r.events {
-		t.Logf("%6.2fs %-13s %-20s %8d bytes in %7.3fs arch=%s user=%q vendor=%q %s", e.Time.Sub(start).Seconds(), e.Kind, e.Address, e.Bytes, e.Duration.Seconds(), e.Arch, e.UserClass, e.VendorClass, e.Detail)
-	}
-	r.mu.Unlock()
+	m.wait()
 	if want := "n1 b-1 one-time-secret mode=400 uptime="; !strings.HasPrefix(said, want) {
 		t.Errorf("the node said %q; want %q first", said, want)
 	}
-	for _, kind := range []Kind{KindDHCPAck, KindTFTPRead, KindScript, KindKernel, KindInitrd, KindToken} {
+	for _, kind := range []Kind{KindDHCPAck, KindTFTPRead, KindRouterAdvert, KindScript, KindKernel, KindInitrd, KindToken} {
 		if e := r.want(kind); e.Node != "n1" {
 			t.Errorf("%s of node %q; want n1", kind, e.Node)
 		}
 	}
+}
+
+// TestFirmwareReportsFailure takes an initrd away: iPXE tries for a while,
+// tells the controller what it could not fetch, and leaves.
+func TestFirmwareReportsFailure(t *testing.T) {
+	kernelDir := needMachine(t)
+	if !inNamespace(t) {
+		return
+	}
+	r := newBridgeRig(t)
+	boot := testBoot(t, r, kernelDir)
+	boot.Initrds = append(boot.Initrds, Blob{Digest: "sha256:" + strings.Repeat("0", 64), Name: "absent"})
+	r.boot = func(BootRequest) (*Boot, error) { return boot, nil }
+	r.start()
+	m := r.powerOn(120 * time.Second)
+	for m.ctx.Err() == nil {
+		if _, err := r.find(KindBootFailed); err == nil {
+			break
+		}
+	}
+	time.Sleep(2 * time.Second)
+	m.stop()
+	console := m.wait()
+	e := r.want(KindBootFailed)
+	if e.Node != "n1" || e.BootID != "b-1" || !strings.HasPrefix(e.Detail, "initrd: iPXE error ") {
+		t.Errorf("event = %+v; want node n1, boot b-1, step initrd with iPXE's error", e)
+	}
+	if want := "cannot fetch the initrd absent (try 10 of 10)"; !strings.Contains(console, want) {
+		t.Errorf("console lacks %q", want)
+	}
+	if e, err := r.find(KindToken); err == nil {
+		t.Errorf("a boot that failed took its token: %+v", e)
+	}
+}
+
+// TestFirmwareGoesOnToNextDevice gives the node nothing to boot.
+func TestFirmwareGoesOnToNextDevice(t *testing.T) {
+	needMachine(t)
+	if !inNamespace(t) {
+		return
+	}
+	r := newBridgeRig(t)
+	r.start()
+	m := r.powerOn(40 * time.Second)
+	for m.ctx.Err() == nil {
+		if _, err := r.find(KindBootLocal); err == nil {
+			break
+		}
+	}
+	time.Sleep(3 * time.Second)
+	m.stop()
+	if console, want := m.wait(), "nothing to boot by network for this node"; !strings.Contains(console, want) {
+		t.Errorf("console lacks %q", want)
+	}
+	r.want(KindBootLocal)
+}
+
+const (
+	ovmfCode = "/usr/share/OVMF/OVMF_CODE_4M.fd"
+	ovmfVars = "/usr/share/OVMF/OVMF_VARS_4M.fd"
+)
+
+func needMachine(t *testing.T) (kernelDir string) {
+	t.Helper()
+	needTool(t, "qemu-system-x86_64", "depmod")
+	kernelDir = os.Getenv(kernelEnv)
+	if kernelDir == "" {
+		t.Skip("needs " + kernelEnv + ", the directory of an unpacked linux-image package")
+	}
+	if _, err := os.Stat(ovmfCode); err != nil {
+		t.Skip("needs OVMF, Debian package ovmf")
+	}
+	return kernelDir
+}
+
+func testBoot(t *testing.T, r *rig, kernelDir string) *Boot {
+	t.Helper()
+	vmlinuz, initramfs := testImage(t, kernelDir)
+	return &Boot{Node: "n1", BootID: "b-1", Token: "one-time-secret",
+		Kernel:  Blob{Digest: r.blobs.add(t, vmlinuz), Name: "vmlinuz"},
+		Initrds: []Blob{{Digest: r.blobs.add(t, initramfs), Name: "initramfs.cpio"}},
+		Args:    append([]string{"test.address=10.99.0.11/24", "console=ttyS0", "quiet", "panic=5"}, strings.Fields(os.Getenv("NETBOOT_TEST_ARGS"))...)}
+}
+
+// machine is a virtual machine that was powered on at start.
+type machine struct {
+	r       *rig
+	start   time.Time
+	ctx     context.Context
+	stop    context.CancelFunc
+	cmd     *exec.Cmd
+	console chan string
+}
+
+func (r *rig) powerOn(limit time.Duration) *machine {
+	t := r.t
+	t.Helper()
+	vars := filepath.Join(t.TempDir(), "vars.fd")
+	data, err := os.ReadFile(ovmfVars)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(vars, data, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	args := []string{"-display", "none", "-no-reboot", "-nodefaults", "-m", "1024", "-serial", "stdio",
+		"-drive", "if=pflash,format=raw,readonly=on,file=" + ovmfCode, "-drive", "if=pflash,format=raw,file=" + vars,
+		"-netdev", "tap,id=n0,ifname=tap0,script=no,downscript=no"}
+	args = append(args, strings.Fields(envOr("NETBOOT_TEST_MACHINE", "-machine q35,accel=tcg -cpu max -smp 2"))...)
+	args = append(args, strings.Fields(envOr("NETBOOT_TEST_NIC", "-device virtio-net-pci,netdev=n0,mac="+nodeMAC.String()+",romfile=,bootindex=1"))...)
+	m := &machine{r: r, start: time.Now(), console: make(chan string, 1)}
+	m.ctx, m.stop = context.WithTimeout(t.Context(), limit)
+	t.Cleanup(m.stop)
+	m.cmd = exec.CommandContext(m.ctx, "qemu-system-x86_64", args...)
+	out, err := m.cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	m.cmd.Stderr = os.Stderr
+	if err := m.cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	go func() { m.console <- stamp(out, m.start) }() // ends with the machine
+	return m
+}
+
+// wait waits for power-off, logs the console and what the server saw, and
+// returns the console.
+func (m *machine) wait() string {
+	t := m.r.t
+	t.Helper()
+	console := <-m.console
+	if err := m.cmd.Wait(); err != nil {
+		t.Logf("qemu: %v", err)
+	}
+	t.Logf("console:\n%s", console)
+	m.r.mu.Lock()
+	defer m.r.mu.Unlock()
+	for _, e := range m.r.events {
+		t.Logf("%6.2fs %-13s %-12s %8d bytes in %7.3fs arch=%s user=%q vendor=%q %s", e.Time.Sub(m.start).Seconds(), e.Kind,
+			e.Address, e.Bytes, e.Duration.Seconds(), e.Arch, e.UserClass, e.VendorClass, e.Detail)
+	}
+	return console
 }
 
 func envOr(key, value string) string {
@@ -216,5 +300,3 @@ func testImage(t *testing.T, kernelDir string) (vmlinuz, initramfs []byte) {
 	b = appendCPIO(b, 0, 0, "TRAILER!!!", "")
 	return vmlinuz, b
 }
-
-var _ = api.TokenPath

@@ -135,6 +135,10 @@ func newRig(t *testing.T) *rig {
 		PeerHardwareAddr: nodeMAC, PeerNamespace: netlink.NsFd(int(r.client))}))
 	srv, err := netlink.LinkByName("srv")
 	must(err)
+	t.Cleanup(func() {
+		netlink.LinkDel(srv) // frees the name for the next subtest
+		r.client.Close()
+	})
 	must(netlink.AddrAdd(srv, &netlink.Addr{IPNet: &net.IPNet{IP: serverAddr.AsSlice(), Mask: net.CIDRMask(24, 32)}}))
 	must(linkUp("srv"))
 	r.inClient(func() error { return linkUp("cli0") })

@@ -20,11 +20,11 @@ const (
 	pathLoader = "/loader/" // GET <name>, for UEFI HTTP boot
 )
 
-// fetchTries is how often iPXE fetches a file before it reports failure. With
-// iPXE's own TCP time-outs and fetchPause it outlasts a controller restart.
+// fetchTries is how often iPXE fetches a file before it reports failure, and
+// how often it tries to report: 27 s of pauses outlast a controller restart.
 const (
-	fetchTries = 5
-	fetchPause = 2 // seconds
+	fetchTries = 10
+	fetchPause = 3 // seconds
 )
 
 // tokenName is the name that iPXE gives the token's archive; the kernel's EFI
@@ -77,9 +77,9 @@ func bootScript(base string, mac net.HardwareAddr, node string, b *Boot) (string
 		step("token", "this boot's token", fmt.Sprintf("initrd --name %s %s%s%s.cpio?mac=%s", tokenName, base, PathToken, b.BootID, mac))
 	}
 	w.WriteString("boot ||\nset why ${errno}\nset step start\n")
-	fmt.Fprintf(&w, ":failed\necho firstlight: this boot failed at step ${step}: ${why}; next boot device\n")
-	fmt.Fprintf(&w, "imgfetch --name report --timeout 5000 %s%s?%s&step=${step}&err=${why:uristring} ||\n", base, PathFailed, query)
-	w.WriteString("imgfree\nexit 1\n")
+	fmt.Fprintf(&w, ":failed\necho firstlight: this boot failed at step ${step}: ${why}; next boot device\nset n:int32 0\n")
+	fmt.Fprintf(&w, ":report\nimgfetch --name report --timeout 5000 %s%s?%s&step=${step}&err=${why:uristring} && goto reported ||\n", base, PathFailed, query)
+	fmt.Fprintf(&w, "inc n\niseq ${n} %d && goto reported ||\nsleep %d\ngoto report\n:reported\nimgfree\nexit 1\n", fetchTries, fetchPause)
 	return w.String(), nil
 }
 
