@@ -1,0 +1,224 @@
+package provision
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"firstlight/inventory"
+	"firstlight/provision/acceptance"
+	"firstlight/provision/agent/api"
+)
+
+// perform runs one activity to its proof. A *Refused error is final.
+func (e *Engine) perform(ctx context.Context, n *inventory.Node, act Action) (PassedData, error) {
+	if act.Do != Boot && act.Do != BootImage {
+		if err := e.announce(ctx, n, act, nil); err != nil {
+			return PassedData{}, err
+		}
+	}
+	switch act.Do {
+	case Identify:
+		return e.identify(ctx, n)
+	case Boot:
+		return e.bootBringUp(ctx, n, act)
+	case Inspect:
+		return e.inspect(ctx, n, act)
+	case BootImage:
+		return e.bootImage(ctx, n, act)
+	case CheckNode:
+		return e.check(ctx, n, act)
+	case BurnIn:
+		return e.burnIn(n)
+	case Sign:
+		return e.sign(n)
+	}
+	return PassedData{}, &Refused{Reason: fmt.Sprintf("no way to %s in this version", act.Do)}
+}
+
+// announce journals an attempt before it acts.
+func (e *Engine) announce(ctx context.Context, n *inventory.Node, act Action, boot *BootID) error {
+	return e.recordOne(ctx, n.Name, EventAttempt, AttemptData{Proof: act.Proof, N: act.Attempt,
+		Deadline: secondsOf(e.deadline(act.Proof)), Boot: boot})
+}
+
+// conclude files the evidence of an activity; it passes only when every check
+// does.
+func (e *Engine) conclude(n *inventory.Node, proof State, checks []acceptance.Check) (PassedData, error) {
+	ev := acceptance.Evidence{Node: n.Name, State: string(proof), Time: e.Now().UTC(), Engine: e.Engine, Lab: e.Lab, Checks: checks}
+	raw, err := json.Marshal(ev)
+	if err != nil {
+		return PassedData{}, err
+	}
+	digest, err := e.Archive.Put(raw)
+	if err != nil {
+		return PassedData{}, fmt.Errorf("file evidence: %w", err)
+	}
+	st, _ := StageOf(proof)
+	data := PassedData{Proof: proof, Evidence: digest, Facets: only(e.Want.Facets(n), st.Facets)}
+	if ev.Verdict() != acceptance.Pass {
+		return data, &Refused{Reason: failures(checks)}
+	}
+	return data, nil
+}
+
+// identify reads who answers at the BMC's address.
+func (e *Engine) identify(ctx context.Context, n *inventory.Node) (PassedData, error) {
+	if n.BMC == nil {
+		return PassedData{}, &Refused{Reason: fmt.Sprintf("no bmc block is declared for it (%s)", where(n.Range))}
+	}
+	var id BMCIdentity
+	err := e.bmc(ctx, func() (err error) { id, err = e.Baseboard.Identity(ctx, n); return err })
+	if err != nil {
+		return PassedData{}, err
+	}
+	power := ""
+	err = e.bmc(ctx, func() (err error) { power, err = e.Baseboard.Power(ctx, n); return err })
+	if err != nil {
+		return PassedData{}, err
+	}
+	if err := e.recordOne(ctx, n.Name, EventPowered, PoweredData{Op: "status", Power: power}); err != nil {
+		return PassedData{}, err
+	}
+	src := where(n.BMC.Range)
+	checks := []acceptance.Check{{Name: "bmc.credential", Verdict: acceptance.Pass, Part: "BMC " + n.BMC.Address.String(),
+		Reading: "accepted; " + strings.TrimSpace(strings.Join([]string{id.Manufacturer, id.Product, "firmware", orNone(id.Firmware)}, " ")), Threshold: "one login", Source: src}}
+	serial := acceptance.Check{Name: "bmc.serial", Verdict: acceptance.NotApplicable, Part: "BMC " + n.BMC.Address.String(),
+		Reading: orNone(id.Serial), Threshold: orNone(n.Serial), Source: where(n.Range)}
+	switch {
+	case n.Serial == "" || id.Serial == "":
+		// Many BMCs carry no product serial; the agent reads it in-band later.
+	case id.Serial == n.Serial:
+		serial.Verdict = acceptance.Pass
+	default:
+		serial.Verdict = acceptance.Fail
+		serial.Part += ": this address belongs to another machine, or the FRU was not rewritten after a board swap"
+	}
+	return e.conclude(n, Reachable, append(checks, serial))
+}
+
+// inspect has the agent look, and holds what it found against the inventory.
+func (e *Engine) inspect(ctx context.Context, n *inventory.Node, act Action) (PassedData, error) {
+	res, err := e.ask(ctx, n, act, api.JobInspect)
+	if err != nil {
+		return PassedData{}, err
+	}
+	if res.Inspection == nil {
+		return PassedData{}, errors.New("the agent sent no inspection")
+	}
+	return e.conclude(n, Matched, Match(n, res.Inspection))
+}
+
+// check has the agent in the running image judge the node's health.
+func (e *Engine) check(ctx context.Context, n *inventory.Node, act Action) (PassedData, error) {
+	res, err := e.ask(ctx, n, act, api.JobCheck)
+	if err != nil {
+		return PassedData{}, err
+	}
+	var checks []acceptance.Check
+	for _, c := range res.Checks {
+		checks = append(checks, acceptance.Check{Name: c.Name, Verdict: acceptance.Verdict(c.Verdict), Reading: c.Reading,
+			Threshold: c.Threshold, Source: c.Source, Part: c.Part})
+	}
+	return e.conclude(n, Validated, append(checks, unchecked(n)...))
+}
+
+// ask gives the agent of the current boot a job whose ID is the same however
+// often a restarted controller asks for it.
+func (e *Engine) ask(ctx context.Context, n *inventory.Node, act Action, kind string) (api.Result, error) {
+	boot := e.node(n.Name).Boot
+	if boot == nil || boot.Home == nil {
+		return api.Result{}, errors.New("no agent has called home")
+	}
+	job := api.Job{ID: fmt.Sprintf("%s-%s-%d", boot.ID, kind, act.Attempt), Kind: kind}
+	res, err := e.Agents.Do(ctx, n.Name, boot.ID, job)
+	if err != nil {
+		return res, fmt.Errorf("%s: %w; %s", kind, err, e.lastWord(n.Name))
+	}
+	if res.Error != "" {
+		return res, fmt.Errorf("%s on the node: %s", kind, res.Error)
+	}
+	return res, nil
+}
+
+func (e *Engine) lastWord(node string) string {
+	at, ok := e.Agents.Seen(node)
+	if !ok {
+		return "its agent has not spoken"
+	}
+	return fmt.Sprintf("its agent last spoke %s ago", e.Now().Sub(at).Round(time.Second))
+}
+
+// burnIn judges the burn-in stages that are declared. This version carries
+// none out, and says so instead of passing them.
+func (e *Engine) burnIn(n *inventory.Node) (PassedData, error) {
+	var checks []acceptance.Check
+	for _, s := range burnInStages(n) {
+		checks = append(checks, acceptance.Check{Name: "burn-in." + s.Name, Verdict: acceptance.NotRun, Part: "GPUs",
+			Reading: "this version has no GPU burn-in", Threshold: s.Want, Source: s.Source})
+	}
+	if checks == nil {
+		src := where(n.Range)
+		if n.Acceptance != nil {
+			src = where(n.Acceptance.Range)
+		}
+		checks = []acceptance.Check{{Name: "burn-in", Verdict: acceptance.NotApplicable, Part: "node",
+			Reading: "no burn-in stage is declared", Threshold: "none declared", Source: src}}
+	}
+	return e.conclude(n, BurnedIn, checks)
+}
+
+// sign makes the acceptance record of the proofs in hand.
+func (e *Engine) sign(n *inventory.Node) (PassedData, error) {
+	known := e.node(n.Name)
+	rec := acceptance.Record{Node: n.Name, Serial: n.Serial, Cluster: e.Want.Cluster.Name, Inventory: e.Want.Cluster.Digest,
+		Lab: e.Lab, Made: e.Now().UTC()}
+	if n.Image != nil {
+		rec.Image = e.Images[n.Image.Name].Digest
+	}
+	for _, st := range Chain[1 : len(Chain)-1] {
+		proof, ok := known.Proofs[st.State]
+		if !ok {
+			return PassedData{}, &Refused{Reason: fmt.Sprintf("no proof of %s", st.State)}
+		}
+		raw, err := e.Archive.Get(proof.Evidence)
+		if err != nil {
+			return PassedData{}, &Refused{Reason: fmt.Sprintf("evidence for %s: %v", st.State, err)}
+		}
+		var ev acceptance.Evidence
+		if err := json.Unmarshal(raw, &ev); err != nil {
+			return PassedData{}, &Refused{Reason: fmt.Sprintf("evidence for %s (%s): %v", st.State, proof.Evidence, err)}
+		}
+		rec.States = append(rec.States, acceptance.StateProof{State: string(st.State), Entered: proof.At, Evidence: proof.Evidence, Proof: ev})
+	}
+	signed, err := e.Signer(rec)
+	if err != nil {
+		return PassedData{}, &Refused{Reason: err.Error()}
+	}
+	digest, err := e.Archive.Put(signed)
+	if err != nil {
+		return PassedData{}, fmt.Errorf("file record: %w", err)
+	}
+	return PassedData{Proof: Ready, Evidence: digest}, nil
+}
+
+// bmc bounds the conversations with BMCs that are under way at once.
+func (e *Engine) bmc(ctx context.Context, talk func() error) error {
+	select {
+	case e.bmcs <- struct{}{}:
+		defer func() { <-e.bmcs }()
+		return talk()
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+func orNone(s string) string {
+	if s == "" {
+		return "none"
+	}
+	return s
+}

@@ -1,0 +1,237 @@
+package provision
+
+import (
+	"fmt"
+	"slices"
+	"time"
+)
+
+// class groups states that answer an event alike.
+type class string
+
+const (
+	working   class = "working"   // declared to burned-in
+	done      class = "ready"     //
+	stopped   class = "failed"    //
+	held      class = "held"      // quarantined
+	untouched class = "untouched" // maintenance
+)
+
+func classOf(s State) class {
+	switch s {
+	case Ready:
+		return done
+	case Failed:
+		return stopped
+	case Quarantined:
+		return held
+	case Maintenance:
+		return untouched
+	}
+	return working
+}
+
+// Rule is one row of the lifecycle: what an event does to nodes in some
+// states. Where no rule names a pair, the event is recorded and changes
+// nothing.
+type Rule struct {
+	Event string
+	In    []class
+	Does  string // for the document
+	apply func(n *Node, ev Event, now time.Time) ([]Action, error)
+}
+
+// Rules are all rows. A pair of state and event is named at most once.
+func Rules() []Rule {
+	return []Rule{
+		{EventStart, []class{working, done, stopped}, "drops the proofs to be sought anew, returns to the last state still proven, and seeks the first missing proof", onStart},
+		{EventAttempt, []class{working}, "counts the attempt; a boot attempt becomes the node's current boot", onAttempt},
+		{EventPowered, []class{working, done, stopped, held, untouched}, "records the power state that was read back", onPowered},
+		{EventSeen, []class{working, done}, "adds a step to the current boot", onSeen},
+		{EventHello, []class{working, done}, "admits the agent of the current boot, once", onHello},
+		{EventRebooted, []class{working, done}, "gives a boot that nobody ordered an identity of its own", onAttempt},
+		{EventPassed, []class{working}, "adds the proof, enters the last state now proven, and seeks the next proof", onPassed},
+		{EventMissed, []class{working}, "tries again after a pause that doubles, from an earlier proof where the agent is gone; with no attempt left: failed", onMissed},
+		{EventRefused, []class{working}, "failed, or quarantined when a person must act first", onRefused},
+		{EventQuarantine, []class{working, done, stopped, untouched}, "quarantined", hold(Quarantined)},
+		{EventRelease, []class{held}, "returns to the last state proven", onRelease},
+		{EventMaintain, []class{working, done, stopped, held}, "maintenance", hold(Maintenance)},
+		{EventReturn, []class{untouched}, "returns to the last state proven", onRelease},
+		{EventForget, []class{working, done, stopped, held, untouched}, "forgets every proof; touches nothing", onForget},
+	}
+}
+
+// Next is the lifecycle: what a node becomes by an event, and what is to be
+// done about it. It is pure: the same arguments give the same answer, and its
+// arguments are left alone. An error means that the event's data is damaged.
+func Next(n Node, ev Event, now time.Time) (Node, []Action, error) {
+	for _, r := range Rules() {
+		if r.Event != ev.Kind || !slices.Contains(r.In, classOf(n.State)) {
+			continue
+		}
+		c := n.clone()
+		acts, err := r.apply(&c, ev, now)
+		if err != nil {
+			return n, nil, err
+		}
+		return c, acts, nil
+	}
+	return n, nil, nil
+}
+
+func onStart(n *Node, ev Event, now time.Time) ([]Action, error) {
+	d, err := decode[StartData](ev)
+	if err != nil {
+		return nil, err
+	}
+	for _, s := range d.Redo {
+		delete(n.Proofs, s)
+	}
+	n.Active, n.Limit, n.Backoff = true, max(d.Attempts, 1), d.Backoff.Duration()
+	n.Attempts, n.Started, n.Refused = map[State]int{}, time.Time{}, nil
+	n.enter(n.proven(), ev.Time, "", "")
+	if n.wanted() == "" {
+		n.Active = false
+	}
+	return n.next(now), nil
+}
+
+func onAttempt(n *Node, ev Event, now time.Time) ([]Action, error) {
+	d, err := decode[AttemptData](ev)
+	if err != nil {
+		return nil, err
+	}
+	if d.Proof != "" {
+		n.Attempts[d.Proof] = d.N
+		n.Started, n.Deadline = ev.Time, d.Deadline.Duration()
+	}
+	if d.Boot != nil {
+		n.Previous = n.Boot
+		n.Boot = &BootRecord{BootID: *d.Boot, Ordered: ev.Time}
+	}
+	return nil, nil
+}
+
+func onPowered(n *Node, ev Event, now time.Time) ([]Action, error) {
+	d, err := decode[PoweredData](ev)
+	if err != nil {
+		return nil, err
+	}
+	n.Power = d.Power
+	if n.Boot != nil && (d.Op == "on" || d.Op == "cycle" || d.Op == "reset") && n.Boot.Powered.IsZero() {
+		n.Boot.Powered = ev.Time
+	}
+	return nil, nil
+}
+
+func onSeen(n *Node, ev Event, now time.Time) ([]Action, error) {
+	d, err := decode[SeenData](ev)
+	if err != nil {
+		return nil, err
+	}
+	if n.Boot != nil && (d.BootID == "" || d.BootID == n.Boot.ID) {
+		n.Boot.Seen = append(n.Boot.Seen, Sighting{What: d.What, Detail: d.Detail, At: ev.Time})
+	}
+	return nil, nil
+}
+
+func onHello(n *Node, ev Event, now time.Time) ([]Action, error) {
+	d, err := decode[HelloData](ev)
+	if err != nil {
+		return nil, err
+	}
+	if n.Boot != nil && n.Boot.ID == d.BootID && n.Boot.Home == nil {
+		n.Boot.Home, n.Boot.HomeAt = &d, ev.Time
+		n.Power = "on"
+	}
+	return nil, nil
+}
+
+func onPassed(n *Node, ev Event, now time.Time) ([]Action, error) {
+	d, err := decode[PassedData](ev)
+	if err != nil {
+		return nil, err
+	}
+	if position(d.Proof) < 1 {
+		return nil, fmt.Errorf("journal event %d: %q is not a state that a proof enters", ev.Serial, d.Proof)
+	}
+	if d.Evidence == "" {
+		return nil, fmt.Errorf("journal event %d: node %s: no evidence for %s", ev.Serial, n.Name, d.Proof)
+	}
+	if n.wanted() != d.Proof {
+		return nil, fmt.Errorf("journal event %d: node %s: proof of %s while %s is sought", ev.Serial, n.Name, d.Proof, n.wanted())
+	}
+	n.Proofs[d.Proof] = Proof{At: ev.Time, Evidence: d.Evidence, Facets: d.Facets}
+	n.Started = time.Time{}
+	n.enter(n.proven(), ev.Time, "", d.Evidence)
+	if n.wanted() == "" {
+		n.Active = false
+	}
+	return n.next(now), nil
+}
+
+// onMissed retries. The pause doubles with each attempt, up to 16 times.
+func onMissed(n *Node, ev Event, now time.Time) ([]Action, error) {
+	d, err := decode[MissedData](ev)
+	if err != nil {
+		return nil, err
+	}
+	n.Started = time.Time{}
+	tries := n.Attempts[d.Proof]
+	if tries >= n.Limit {
+		n.Active = false
+		n.Refused = &Refusal{Proof: d.Proof}
+		n.enter(Failed, ev.Time, fmt.Sprintf("%s (attempt %d of %d)", d.Reason, tries, n.Limit), "")
+		return nil, nil
+	}
+	if st, ok := StageOf(d.Proof); ok && st.FallBack != "" {
+		for i := position(st.FallBack); i < position(d.Proof); i++ {
+			delete(n.Proofs, Chain[i].State)
+		}
+	}
+	n.enter(n.proven(), ev.Time, fmt.Sprintf("%s; trying again (attempt %d of %d failed)", d.Reason, tries, n.Limit), "")
+	pause := n.Backoff << min(max(tries-1, 0), 4)
+	return n.next(now.Add(pause)), nil
+}
+
+func onRefused(n *Node, ev Event, now time.Time) ([]Action, error) {
+	d, err := decode[RefusedData](ev)
+	if err != nil {
+		return nil, err
+	}
+	to := Failed
+	if d.Person {
+		to = Quarantined
+	}
+	n.Active, n.Started = false, time.Time{}
+	n.Refused = &Refusal{Proof: d.Proof, Person: d.Person, Evidence: d.Evidence, Facets: d.Facets}
+	n.enter(to, ev.Time, d.Reason, d.Evidence)
+	return nil, nil
+}
+
+// hold makes the rule by which a person takes a node out.
+func hold(to State) func(*Node, Event, time.Time) ([]Action, error) {
+	return func(n *Node, ev Event, now time.Time) ([]Action, error) {
+		d, err := decode[ReasonData](ev)
+		if err != nil {
+			return nil, err
+		}
+		n.Active, n.Started = false, time.Time{}
+		n.Refused = nil
+		n.enter(to, ev.Time, d.Reason, "")
+		return nil, nil
+	}
+}
+
+func onRelease(n *Node, ev Event, now time.Time) ([]Action, error) {
+	n.Active, n.Started, n.Refused = false, time.Time{}, nil
+	n.enter(n.proven(), ev.Time, "", "")
+	return nil, nil
+}
+
+func onForget(n *Node, ev Event, now time.Time) ([]Action, error) {
+	c := NewNode(n.Name)
+	c.Power = n.Power
+	*n = c
+	return nil, nil
+}

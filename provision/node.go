@@ -1,0 +1,165 @@
+package provision
+
+import (
+	"fmt"
+	"maps"
+	"time"
+)
+
+// Node is what the journal knows of one node: the fold of its events. It is a
+// value: Next returns a changed copy and leaves its argument alone.
+type Node struct {
+	Name     string
+	State    State
+	Reason   string    // why it failed, is quarantined or in maintenance; or what is being retried
+	Since    time.Time // when it entered State
+	Active   bool      // a plan step is being carried out
+	Power    string    // last confirmed: on, off, or "" when never read
+	Proofs   map[State]Proof
+	Attempts map[State]int // tries of each proof since the step started
+	Limit    int           // of one transition
+	Backoff  time.Duration // before the first retry
+	Deadline time.Duration // of the current attempt
+	Started  time.Time     // when the current attempt began
+	Boot     *BootRecord   // the boot under way, or the last one
+	Previous *BootRecord   // the one before it
+	History  []Entry       // states entered, oldest first
+	Refused  *Refusal      // what a failed or quarantined node rests on
+}
+
+// Proof is the evidence by which a state was entered.
+type Proof struct {
+	At       time.Time
+	Evidence string            // digest
+	Facets   map[string]string // declared values it rests on
+}
+
+// Refusal is the proof of the contrary.
+type Refusal struct {
+	Proof    State
+	Person   bool
+	Evidence string
+	Facets   map[string]string
+}
+
+// BootRecord follows one boot.
+type BootRecord struct {
+	BootID
+	Ordered time.Time
+	Powered time.Time // when the BMC confirmed the power action; zero before
+	Seen    []Sighting
+	Home    *HelloData // set once the agent was admitted
+	HomeAt  time.Time
+}
+
+// Sighting is one step of a boot on the wire.
+type Sighting struct {
+	What, Detail string
+	At           time.Time
+}
+
+// Entry is one state entered.
+type Entry struct {
+	State    State
+	At       time.Time
+	Reason   string
+	Evidence string
+}
+
+// Action is work that Next asks for.
+type Action struct {
+	Do        Activity
+	Proof     State     // the state it seeks to enter
+	Attempt   int       // from 1
+	NotBefore time.Time // a retry waits until then
+}
+
+// NewNode returns a node that nothing is known of.
+func NewNode(name string) Node {
+	return Node{Name: name, State: Declared, Proofs: map[State]Proof{}, Attempts: map[State]int{}}
+}
+
+// clone copies what Next may change.
+func (n Node) clone() Node {
+	n.Proofs = maps.Clone(n.Proofs)
+	n.Attempts = maps.Clone(n.Attempts)
+	n.History = n.History[:len(n.History):len(n.History)]
+	n.Boot = n.Boot.clone()
+	return n
+}
+
+func (b *BootRecord) clone() *BootRecord {
+	if b == nil {
+		return nil
+	}
+	c := *b
+	c.Seen = c.Seen[:len(c.Seen):len(c.Seen)]
+	return &c
+}
+
+// proven is the last state of the chain's unbroken run of proofs.
+func (n Node) proven() State {
+	last := Declared
+	for _, st := range Chain[1:] {
+		if _, ok := n.Proofs[st.State]; !ok {
+			break
+		}
+		last = st.State
+	}
+	return last
+}
+
+// wanted is the first state of the chain without a proof; "" when all have one.
+func (n Node) wanted() State {
+	if i := position(n.proven()); i+1 < len(Chain) {
+		return Chain[i+1].State
+	}
+	return ""
+}
+
+// enter moves the node to a state.
+func (n *Node) enter(s State, at time.Time, reason, evidence string) {
+	if n.State != s {
+		n.Since = at
+		n.History = append(n.History, Entry{State: s, At: at, Reason: reason, Evidence: evidence})
+	}
+	n.State, n.Reason = s, reason
+}
+
+// next is the action that seeks the node's first missing proof.
+func (n Node) next(notBefore time.Time) []Action {
+	w := n.wanted()
+	if w == "" {
+		return nil
+	}
+	st, _ := StageOf(w)
+	return []Action{{Do: st.Activity, Proof: w, Attempt: n.Attempts[w] + 1, NotBefore: notBefore}}
+}
+
+// Pending is the action that a node with a started step waits for: what the
+// engine takes up again after a restart. An attempt that was announced and has
+// no outcome is resumed under its own number, not begun anew.
+func (n Node) Pending(now time.Time) []Action {
+	if !n.Active {
+		return nil
+	}
+	acts := n.next(now)
+	for i := range acts {
+		if !n.Started.IsZero() && n.Attempts[acts[i].Proof] > 0 {
+			acts[i].Attempt = n.Attempts[acts[i].Proof]
+		}
+	}
+	return acts
+}
+
+// Boots reports whether boot services may boot the node now.
+func (n Node) Boots() bool {
+	return n.Boot != nil && position(n.State) >= position(Reachable)
+}
+
+func (n Node) String() string {
+	if n.Reason == "" {
+		return fmt.Sprintf("%s %s", n.Name, n.State)
+	}
+	return fmt.Sprintf("%s %s (%s)", n.Name, n.State, n.Reason)
+}

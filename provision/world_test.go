@@ -1,0 +1,320 @@
+package provision
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/netip"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"firstlight/inventory"
+	"firstlight/provision/acceptance"
+	"firstlight/provision/agent/api"
+)
+
+// memory is a Journal that forgets with the test. The conformance suite of
+// package journaltest holds the durable one.
+type memory struct {
+	mu     sync.Mutex
+	events []Event
+	full   error // returned by Append once set
+	after  int   // crash: Append fails once this many events are in; 0 never
+}
+
+var errKilled = errors.New("killed")
+
+func (m *memory) Append(_ context.Context, after int64, events ...Event) (int64, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.full != nil {
+		return 0, m.full
+	}
+	if after != int64(len(m.events)) {
+		return 0, ErrConflict
+	}
+	for _, ev := range events {
+		ev.Serial = int64(len(m.events)) + 1
+		m.events = append(m.events, ev)
+	}
+	if m.after > 0 && len(m.events) >= m.after {
+		// The write is durable and the process is gone before it learns of it.
+		m.full = errKilled
+		return 0, errKilled
+	}
+	return int64(len(m.events)), nil
+}
+
+func (m *memory) Read(_ context.Context, after int64) ([]Event, int64, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return append([]Event(nil), m.events[after:]...), int64(len(m.events)), nil
+}
+
+// shelf is an Archive in memory.
+type shelf struct{ m sync.Map }
+
+func (s *shelf) Put(b []byte) (string, error) {
+	sum := sha256.Sum256(b)
+	d := "sha256:" + hex.EncodeToString(sum[:])
+	s.m.Store(d, append([]byte(nil), b...))
+	return d, nil
+}
+
+func (s *shelf) Get(d string) ([]byte, error) {
+	v, ok := s.m.Load(d)
+	if !ok {
+		return nil, fmt.Errorf("no evidence %s", d)
+	}
+	return v.([]byte), nil
+}
+
+// world is machines that outlive the controller: the engine talks to them, and
+// a new engine after a crash finds them as they are.
+type world struct {
+	mu       sync.Mutex
+	machines map[string]*machine
+	engine   *Engine // whom they call
+}
+
+type machine struct {
+	node   *inventory.Node
+	power  string
+	pxe    bool
+	sticky bool
+	agent  *api.Hello // who runs on it now
+	polled time.Time
+
+	ons, cycles, reboots int // what was done to it
+	ignoreOnce           bool
+	ignoreAll            bool
+	refuse               *Refused
+	disksLess            int
+	badRoot              bool
+}
+
+func (w *world) machine(n *inventory.Node) *machine { return w.machines[n.Name] }
+
+func (w *world) Identity(_ context.Context, n *inventory.Node) (BMCIdentity, error) {
+	if r := w.machine(n).refuse; r != nil {
+		return BMCIdentity{}, r
+	}
+	return BMCIdentity{Serial: n.Serial, Firmware: "1.0"}, nil
+}
+
+func (w *world) Power(_ context.Context, n *inventory.Node) (string, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.machine(n).power, nil
+}
+
+func (w *world) SetBootPXE(_ context.Context, n *inventory.Node, persistent bool) error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	m := w.machine(n)
+	m.pxe, m.sticky = true, persistent
+	return nil
+}
+
+func (w *world) SetPower(_ context.Context, n *inventory.Node, op string) error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	m := w.machine(n)
+	switch op {
+	case "on":
+		m.ons++
+	case "cycle":
+		m.cycles++
+	}
+	m.power = "on"
+	w.start(m)
+	return nil
+}
+
+// start boots a machine; w.mu is held.
+func (w *world) start(m *machine) {
+	net := m.pxe && !m.ignoreAll && !(m.ignoreOnce && !m.sticky)
+	if !m.sticky {
+		m.pxe = false
+	}
+	m.agent = nil
+	if net {
+		go w.netboot(m)
+	}
+}
+
+// netboot is firmware, loader and agent: each repeats itself until somebody
+// answers, as the real ones do.
+func (w *world) netboot(m *machine) {
+	var hello *api.Hello
+	for range 2000 {
+		w.mu.Lock()
+		e := w.engine
+		w.mu.Unlock()
+		if e != nil && hello == nil {
+			hello = w.load(e, m)
+		}
+		if e != nil && hello != nil && w.callHome(e, m, *hello) {
+			return
+		}
+		time.Sleep(2 * time.Millisecond)
+	}
+}
+
+// load is firmware and loader, up to the agent's start; nil: not answered.
+func (w *world) load(e *Engine, m *machine) *api.Hello {
+	ctx, cancel := context.WithTimeout(context.Background(), 100*time.Millisecond)
+	defer cancel()
+	nic := m.node.BootNIC()
+	_, id, err := e.BootOf(ctx, nic.MAC)
+	if err != nil {
+		return nil
+	}
+	for _, what := range []string{"kernel", "token"} {
+		e.Observe(Sight{Time: e.Now(), MAC: nic.MAC, What: what, BootID: id.ID})
+	}
+	h := &api.Hello{Node: m.node.Name, BootID: id.ID, Kind: id.Kind, Nonce: id.ID, Image: id.Image, KernelRelease: "6.1", Time: e.Now()}
+	if id.Kind == api.BootImage {
+		h.RootDigest = "sha256:root"
+	}
+	return h
+}
+
+func (w *world) callHome(e *Engine, m *machine, h api.Hello) bool {
+	ctx, cancel := context.WithTimeout(context.Background(), 100*time.Millisecond)
+	defer cancel()
+	if m.badRoot && h.Kind == api.BootImage {
+		return e.Report(ctx, h.Node, h.BootID, api.Report{Kind: api.ReportDigestMismatch, Message: "root file system digest is sha256:bad, manifest says sha256:root"}) == nil
+	}
+	if err := e.Admit(ctx, h, m.node.BootNIC().Address); err != nil {
+		return false
+	}
+	w.mu.Lock()
+	m.agent, m.polled = &h, e.Now()
+	w.mu.Unlock()
+	return true
+}
+
+func (w *world) Seen(node string) (time.Time, bool) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	m := w.machines[node]
+	return m.polled, m.agent != nil
+}
+
+func (w *world) Do(ctx context.Context, node, bootID string, job api.Job) (api.Result, error) {
+	for ctx.Err() == nil {
+		w.mu.Lock()
+		m := w.machines[node]
+		here := m.agent != nil && m.agent.BootID == bootID
+		if here && job.Kind == api.JobReboot {
+			m.reboots++
+			w.start(m)
+		}
+		w.mu.Unlock()
+		if here {
+			return w.answer(m, job), nil
+		}
+		time.Sleep(2 * time.Millisecond)
+	}
+	return api.Result{}, ctx.Err()
+}
+
+func (w *world) answer(m *machine, job api.Job) api.Result {
+	r := api.Result{JobID: job.ID, Kind: job.Kind}
+	switch job.Kind {
+	case api.JobInspect:
+		ins := &api.Inspection{BootMode: "uefi", System: api.System{Serial: m.node.Serial}, CPU: api.CPU{Sockets: 1, Cores: 1},
+			Memory: api.Memory{DIMMs: []api.DIMM{{Locator: "DIMM 0", Size: 1 << 30}}, Slots: 1}}
+		for i := range 2 - m.disksLess {
+			ins.Disks = append(ins.Disks, api.Disk{Name: fmt.Sprintf("nvme%dn1", i), Transport: "nvme", Size: 4 << 30})
+		}
+		for _, nic := range m.node.NICs {
+			ins.NICs = append(ins.NICs, api.NIC{Name: "eth0", MAC: nic.MAC.String()})
+		}
+		r.Inspection = ins
+	case api.JobCheck:
+		r.Checks = []api.Check{{Name: "kernel.log", Verdict: "pass", Reading: "clean", Threshold: "clean", Source: "agent", Part: "kernel"}}
+	}
+	return r
+}
+
+// testCluster declares n healthy nodes of one small class.
+func testCluster(n int) *inventory.Cluster {
+	network := &inventory.Network{Name: "provision", CIDR: netip.MustParsePrefix("10.10.0.0/22"), DHCP: "full"}
+	class := &inventory.Hardware{Name: "vm", CPU: &inventory.CPU{Sockets: 1, Cores: 1},
+		Memory: &inventory.Memory{Total: inventory.Size{Bytes: 1 << 30, Text: "1GiB"}, DIMMs: 1},
+		Disks:  []inventory.Disk{{Name: "root", Count: 2, Size: inventory.Size{Bytes: 4 << 30, Text: "4GiB"}, Transport: "nvme"}}}
+	image := &inventory.Image{Name: "compute", Method: "netboot"}
+	rack := &inventory.Rack{Name: "a01"}
+	c := &inventory.Cluster{Name: "test", Digest: "sha256:inventory", Images: map[string]*inventory.Image{"compute": image}}
+	c.Settings = inventory.Settings{Concurrency: 64, BMCConcurrency: 16, Attempts: 3, Backoff: time.Millisecond,
+		Deadlines: map[string]time.Duration{"reachable": time.Second, "enrolled": 2 * time.Second, "matched": time.Second, "provisioned": 2 * time.Second, "validated": time.Second}}
+	for i := range n {
+		c.Nodes = append(c.Nodes, &inventory.Node{Name: fmt.Sprintf("n%d", i+1), Rack: rack, Serial: fmt.Sprintf("S%d", i+1), Hardware: class, Image: image,
+			BMC: &inventory.BMC{Address: netip.AddrFrom4([4]byte{10, 20, 0, byte(i + 11)}), Protocol: "ipmi", Credential: &inventory.Credential{Username: "admin", Password: "secret"}},
+			NICs: []inventory.NIC{{Name: "boot", MAC: net.HardwareAddr{0x52, 0x54, 0, 0, 0, byte(i + 1)}, Network: network,
+				Address: netip.AddrFrom4([4]byte{10, 10, 0, byte(i + 11)})}}})
+	}
+	return c
+}
+
+func newWorld(c *inventory.Cluster) *world {
+	w := &world{machines: map[string]*machine{}}
+	for _, n := range c.Nodes {
+		w.machines[n.Name] = &machine{node: n, power: "off"}
+	}
+	return w
+}
+
+// rig is a controller over a world: what survives a crash is passed in.
+type rig struct {
+	want  Want
+	world *world
+	log   Journal
+	shelf *shelf
+}
+
+var bootCount atomic.Int64
+
+func (r rig) engine(t testing.TB) (*Engine, Known) {
+	t.Helper()
+	e := &Engine{Want: r.want, BringUp: Image{Name: "bring-up", Digest: "sha256:bringup", Kernel: "6.1"},
+		Images:  map[string]Image{"compute": {Name: "compute", Digest: r.want.Images["compute"], Root: "sha256:root", Kernel: "6.1"}},
+		Journal: r.log, Archive: r.shelf, Baseboard: r.world, Agents: r.world, Lab: true, Engine: acceptance.EngineNode,
+		Signer: func(acceptance.Record) ([]byte, error) { return []byte("signed"), nil },
+		Now:    time.Now, NewID: func() string { return fmt.Sprintf("boot%d", bootCount.Add(1)) },
+		Log: slog.New(slog.NewTextHandler(io.Discard, nil))}
+	known, err := e.Load(context.Background())
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.world.mu.Lock()
+	r.world.engine = e
+	r.world.mu.Unlock()
+	return e, known
+}
+
+// apply plans and carries out.
+func (r rig) apply(t testing.TB) (Known, Plan, error) {
+	t.Helper()
+	e, known := r.engine(t)
+	p := MakePlan(r.want, known, nil, time.Now())
+	ctx, cancel := context.WithTimeout(context.Background(), 60*time.Second)
+	defer cancel()
+	known, err := e.Run(ctx, p)
+	return known, p, err
+}
+
+func newRig(n int) rig {
+	c := testCluster(n)
+	return rig{want: Want{Cluster: c, Images: map[string]string{"compute": "sha256:image1"}, Key: []byte("key")},
+		world: newWorld(c), log: &memory{}, shelf: &shelf{}}
+}
