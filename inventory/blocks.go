@@ -2,6 +2,7 @@ package inventory
 
 import (
 	"fmt"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -123,7 +124,7 @@ func (ev *evaluator) declareBlock(b *hcl.Block) {
 		d.content = probe
 	} else {
 		d.content, diags = body.Content(d.schema.hclSchema())
-		ev.diags = append(ev.diags, diags...)
+		ev.contentDiags(diags, d.schema, d.block, nil)
 	}
 	if a := d.content.Attributes["for_each"]; a != nil && d.schema.forEach {
 		d.forEach = a.Expr
@@ -236,7 +237,7 @@ func (ev *evaluator) instantiate(d *declared, ea *each) {
 		ev.named[d.schema.name] = byName
 	}
 	if old := byName[in.name]; old != nil {
-		ev.errorAt(in.at("name"), ea, "Duplicate "+d.schema.name, "%s %q is also declared at %s.", d.schema.name, in.name, ev.origin(old, "name"))
+		ev.errorAt(in.at("name"), ea, "Duplicate "+d.schema.name, "%s %q is also declared at %s.", capital(d.schema.name), in.name, ev.origin(old, "name"))
 		return
 	}
 	byName[in.name] = in
@@ -245,11 +246,10 @@ func (ev *evaluator) instantiate(d *declared, ea *each) {
 // origin says where an instance comes from: the CSV row if there is one, else
 // the line of the attribute.
 func (ev *evaluator) origin(in *inst, attr string) string {
-	place := ev.place(in.at(attr))
 	if in.each != nil && in.each.at != "" {
-		return fmt.Sprintf("%s (from %s)", in.each.at, place)
+		return in.each.at
 	}
-	return place
+	return ev.place(in.at(attr))
 }
 
 // eaches evaluates for_each: a map or object gives key and value, a list or
@@ -308,13 +308,7 @@ func (ev *evaluator) dynamicContent(d *declared, ea *each) *hcl.BodyContent {
 		return &hcl.BodyContent{}
 	}
 	content, diags := dynblock.Expand(d.block.Body, ctx).Content(d.schema.hclSchema())
-	for _, x := range diags {
-		rng := d.block.DefRange
-		if x.Subject != nil {
-			rng = *x.Subject
-		}
-		ev.add(x.Severity, rng, ea, x.Summary, x.Detail)
-	}
+	ev.contentDiags(diags, d.schema, d.block, ea)
 	return content
 }
 
@@ -360,13 +354,7 @@ func (ev *evaluator) decode(in *inst, content *hcl.BodyContent) {
 		}
 		seen[key] = b
 		c, diags := b.Body.Content(s.hclSchema())
-		for _, d := range diags {
-			rng := b.DefRange
-			if d.Subject != nil {
-				rng = *d.Subject
-			}
-			ev.add(d.Severity, rng, nil, d.Summary, d.Detail)
-		}
+		ev.contentDiags(diags, s, b, nil)
 		ev.decode(sub, c)
 		in.subs = append(in.subs, sub)
 	}
@@ -374,6 +362,29 @@ func (ev *evaluator) decode(in *inst, content *hcl.BodyContent) {
 		if s.need && in.one(s.name) == nil {
 			ev.errorAt(in.rng, in.each, "Missing "+s.name+" block", "A %s needs a %s block: firstlight cannot bring it up without.", in.schema.name, s.name)
 		}
+	}
+}
+
+// unknownName finds the name in HCL's messages about unknown arguments and blocks.
+var unknownName = regexp.MustCompile(`(?:named|of type|is named) "([^"]+)"`)
+
+// contentDiags records what HCL says of a body, with a better idea of what
+// was meant: HCL does not suggest names that the body has already.
+func (ev *evaluator) contentDiags(diags hcl.Diagnostics, s *blockSchema, b *hcl.Block, ea *each) {
+	for _, d := range diags {
+		rng, detail := b.DefRange, d.Detail
+		if d.Subject != nil {
+			rng = *d.Subject
+		}
+		m := unknownName.FindStringSubmatch(detail)
+		switch d.Summary {
+		case "Unsupported argument", "Unsupported block type", "Extraneous JSON object property":
+			if m != nil && !strings.Contains(detail, "Did you mean to") {
+				names := s.names()
+				detail = fmt.Sprintf("A %s block has no %q: %s%s", s.name, m[1], listed(names), didYouMean(m[1], names))
+			}
+		}
+		ev.add(d.Severity, rng, ea, d.Summary, detail)
 	}
 }
 

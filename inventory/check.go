@@ -33,7 +33,7 @@ func (ev *evaluator) claims(what string) *claims {
 func (c *claims) take(key, text, owner string, in *inst, attr string) {
 	place := c.ev.origin(in, attr)
 	if old, taken := c.by[key]; taken {
-		c.ev.errorAt(in.at(attr), in.each, "Duplicate "+c.what, "%s %s of %s is also declared at %s (%s).", c.what, text, owner, old.at, old.owner)
+		c.ev.errorAt(in.at(attr), in.each, "Duplicate "+c.what, "%s %s of %s is also declared at %s (%s).", capital(c.what), text, owner, old.at, old.owner)
 		return
 	}
 	c.by[key] = claim{owner: owner, at: place}

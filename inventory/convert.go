@@ -210,7 +210,6 @@ func (ev *evaluator) convertCables(a *attrSchema, v cty.Value, rng hcl.Range, ea
 		return nil, false
 	}
 	cables := make([]Cable, 0, v.LengthInt())
-	good := true
 	for it := v.ElementIterator(); it.Next(); {
 		_, e := it.Element()
 		c := Cable{Range: rng}
@@ -220,14 +219,13 @@ func (ev *evaluator) convertCables(a *attrSchema, v cty.Value, rng hcl.Range, ea
 		}
 		ends, ok := cableEnds(e)
 		if !ok {
-			good = false
 			ev.errorAt(c.Range, ea, "Bad cable", "A cable is an object with %s, none of them empty; this is %s.", strings.Join(cableColumns, ", "), describeCable(e))
 			continue
 		}
 		c.ADevice, c.APort, c.BDevice, c.BPort = ends[0], ends[1], ends[2], ends[3]
 		cables = append(cables, c)
 	}
-	return cables, good
+	return cables, true // the good ones are still worth checking
 }
 
 func cableEnds(e cty.Value) ([4]string, bool) {

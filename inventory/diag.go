@@ -31,8 +31,6 @@ func (s *Source) WriteText(w io.Writer, diags hcl.Diagnostics, color bool, width
 		files, secrets = s.files, s.secrets
 	}
 	var buf bytes.Buffer
-	// The writer goes on wrapping at a width below what a word needs; no
-	// terminal is that narrow.
 	out := hcl.NewDiagnosticTextWriter(&buf, files, uint(max(width, 0)), color)
 	if err := out.WriteDiagnostics(diags); err != nil {
 		return fmt.Errorf("diagnostics: %w", err)
@@ -108,6 +106,9 @@ func didYouMean(given string, names []string) string {
 	return "."
 }
 
+// capital begins a sentence.
+func capital(s string) string { return strings.ToUpper(s[:1]) + s[1:] }
+
 // listed names up to eight of the names there are.
 func listed(names []string) string {
 	names = slices.Clone(names)
@@ -115,7 +116,7 @@ func listed(names []string) string {
 	switch more := len(names) - 8; {
 	case len(names) == 0:
 		return "there are none"
-	case more > 0:
+	case more > 1:
 		return fmt.Sprintf("there are %s and %d more", strings.Join(names[:8], ", "), more)
 	case len(names) == 1:
 		return "there is " + names[0]

@@ -159,6 +159,12 @@ func (ev *evaluator) configure(body hcl.Body) {
 		schema.Blocks = append(schema.Blocks, b.header())
 	}
 	content, diags := body.Content(schema)
+	for _, d := range diags {
+		if m := unknownName.FindStringSubmatch(d.Detail); m != nil && d.Summary == "Unsupported block type" {
+			names := topNames()
+			d.Detail = fmt.Sprintf("There is no block %q: use %s%s", m[1], strings.Join(names, ", "), didYouMean(m[1], names))
+		}
+	}
 	ev.diags = append(ev.diags, diags...)
 	for _, b := range content.Blocks {
 		switch b.Type {
@@ -172,4 +178,12 @@ func (ev *evaluator) configure(body hcl.Body) {
 	}
 	ev.setVariables()
 	ev.ensureAll()
+}
+
+func topNames() []string {
+	names := []string{"variable", "locals"}
+	for _, b := range topBlocks {
+		names = append(names, b.name)
+	}
+	return names
 }

@@ -240,6 +240,21 @@ func (b *blockSchema) hclSchema() *hcl.BodySchema {
 	return s
 }
 
+// names are those of all attributes and nested blocks.
+func (b *blockSchema) names() []string {
+	var out []string
+	for _, a := range b.attrs {
+		out = append(out, a.name)
+	}
+	if b.forEach {
+		out = append(out, "for_each")
+	}
+	for _, n := range b.blocks {
+		out = append(out, n.name)
+	}
+	return out
+}
+
 func (b *blockSchema) header() hcl.BlockHeaderSchema {
 	h := hcl.BlockHeaderSchema{Type: b.name}
 	if b.label != "" {
