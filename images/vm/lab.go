@@ -94,7 +94,7 @@ const (
 )
 
 const (
-	ipmiPort       = 623
+	ipmiPort      = 623
 	maxInterface  = 15  // IFNAMSIZ less its NUL
 	maxSocketPath = 107 // sockaddr_un less its NUL
 	// OVMF and a kernel with an initramfs do not fit in less.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"os"
 	"strings"
@@ -123,6 +124,7 @@ func dialConsole(t *testing.T, l *Lab, machine string) net.Conn {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { conn.Close() })
+	go io.Copy(io.Discard, conn) // who does not read is hung up on; ends with conn
 	return conn
 }
 

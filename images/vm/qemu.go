@@ -113,8 +113,12 @@ func (h host) arguments(lab string, m *Machine, files machineFiles, boot refbmc.
 		args = append(args, "-smbios", "file="+quoteOption(f))
 	}
 	// OVMF drops what has no boot index from its boot order, as long as anything
-	// has one.
+	// it knows has one; else it tries all there is, UEFI HTTP boot included, which
+	// has no switch of its own. An empty drive is what a diskless machine may have.
 	pxe := boot.Device == "pxe"
+	if !pxe && len(m.Disks) == 0 {
+		args = append(args, "-device", "ide-cd,bus=ide.0,bootindex=2")
+	}
 	args = append(args, "-fw_cfg", "name=opt/org.tianocore/IPv4PXESupport,string="+map[bool]string{true: "y", false: "n"}[pxe])
 	for i, n := range m.NICs {
 		index := ""
