@@ -260,13 +260,7 @@ func (j *Journal) follow(ctx context.Context, after *int64, rev int64, yield fun
 		go endWithConnection(wctx, cancel, b.client) // ends with wctx
 	}
 	if b.member != nil {
-		go func() { // ends with wctx
-			select {
-			case <-b.member.log.failed:
-				cancel()
-			case <-wctx.Done():
-			}
-		}()
+		go b.member.cancelOnFailure(wctx, cancel) // ends with wctx
 	}
 	for resp := range b.client.Watch(wctx, j.prefix+"events/", clientv3.WithPrefix(), clientv3.WithRev(rev)) {
 		if resp.Err() != nil {
@@ -299,10 +293,7 @@ func endWithConnection(ctx context.Context, cancel context.CancelFunc, c *client
 	conn := c.ActiveConnection()
 	for {
 		s := conn.GetState()
-		if s == connectivity.TransientFailure || s == connectivity.Shutdown || s == connectivity.Idle {
-			return
-		}
-		if !conn.WaitForStateChange(ctx, s) {
+		if s != connectivity.Ready || !conn.WaitForStateChange(ctx, s) {
 			return
 		}
 	}

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net"
 	"os"
 	"path/filepath"
 	"strings"
@@ -15,7 +16,10 @@ import (
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"go.uber.org/zap"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/backoff"
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/connectivity"
 	"google.golang.org/grpc/status"
 
 	"firstlight/provision"
@@ -208,7 +212,7 @@ func (j *Journal) dialCluster(ctx context.Context) (*backend, error) {
 // holder may be starting up or going away at this moment.
 func (j *Journal) joinDir(ctx context.Context) (*backend, error) {
 	deadline := time.Now().Add(openTimeout)
-	for {
+	for patience := 50 * time.Millisecond; ; patience = min(2*patience, 2*time.Second) {
 		if j.opts.ReadOnly && !initialised(j.opts.Dir) {
 			return nil, errEmpty
 		}
@@ -223,16 +227,13 @@ func (j *Journal) joinDir(ctx context.Context) (*backend, error) {
 			}
 			return &backend{client: m.client, member: m}, nil
 		}
-		b, err := j.dialSocket(ctx, owner)
+		b, err := j.dialSocket(ctx, owner, patience)
 		if err == nil {
 			return b, nil
 		}
-		if ctx.Err() != nil {
-			return nil, ctx.Err()
-		}
-		if time.Now().After(deadline) {
-			return nil, fmt.Errorf("process %d holds the state directory and does not answer on %s (stopped or hung? look at it with ps): %w",
-				owner.PID, owner.Socket, err)
+		if ctx.Err() != nil || time.Now().After(deadline) {
+			return nil, fmt.Errorf("process %d holds the state directory and does not answer on its socket %q (stopped or hung? look at it with ps -p %d): %w",
+				owner.PID, owner.Socket, owner.PID, errors.Join(ctx.Err(), err))
 		}
 		select {
 		case <-j.closing:
@@ -243,18 +244,28 @@ func (j *Journal) joinDir(ctx context.Context) (*backend, error) {
 	}
 }
 
-func (j *Journal) dialSocket(ctx context.Context, o dirOwner) (*backend, error) {
+// dialSocket connects to another process's member. It gives up after patience,
+// short at first, because a member that is going away accepts and then says
+// nothing, and then its place is free.
+func (j *Journal) dialSocket(ctx context.Context, o dirOwner, patience time.Duration) (*backend, error) {
 	if o.Socket == "" {
 		return nil, errors.New("it has not named its socket")
 	}
+	// A connection tried by hand fails at once where gRPC would try again.
+	probe, err := (&net.Dialer{Timeout: patience}).DialContext(ctx, "unix", o.Socket)
+	if err != nil {
+		return nil, err
+	}
+	_ = probe.Close()
+	quick := grpc.ConnectParams{Backoff: backoff.Config{BaseDelay: retryPause, Multiplier: 1, MaxDelay: retryPause}, MinConnectTimeout: time.Second}
 	c, err := clientv3.New(clientv3.Config{
-		Endpoints: []string{"unix://" + o.Socket}, DialTimeout: time.Second,
+		Endpoints: []string{"unix://" + o.Socket}, DialTimeout: time.Second, DialOptions: []grpc.DialOption{grpc.WithConnectParams(quick)},
 		MaxCallSendMsgSize: maxGroup + 1<<20, MaxUnaryRetries: 1, Logger: zap.NewNop(),
 	})
 	if err != nil {
 		return nil, err
 	}
-	tctx, cancel := context.WithTimeout(ctx, time.Second)
+	tctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	if _, err := c.Get(tctx, j.prefix+"head"); err != nil {
 		_ = c.Close()
@@ -272,6 +283,12 @@ func (j *Journal) do(ctx context.Context, f func(context.Context, *clientv3.Clie
 			return j.wrap(err)
 		}
 		tctx, cancel := context.WithTimeout(ctx, tryTimeout)
+		if b.member != nil {
+			go b.member.cancelOnFailure(tctx, cancel) // ends with tctx
+		}
+		if b.socket != "" {
+			go endWithConnection(tctx, cancel, b.client) // ends with tctx
+		}
 		err = f(tctx, b.client)
 		cancel()
 		if err == nil {
@@ -283,7 +300,7 @@ func (j *Journal) do(ctx context.Context, f func(context.Context, *clientv3.Clie
 			}
 		}
 		again := errors.Is(err, rpctypes.ErrTimeout) || errors.Is(err, rpctypes.ErrNoLeader)
-		if b.socket != "" && gone(err) {
+		if b.socket != "" && (gone(err) || b.client.ActiveConnection().GetState() != connectivity.Ready) {
 			j.drop(b)
 			again = true
 		}

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"net/url"
+	"os"
+	"path/filepath"
 	"sync"
 	"time"
 
@@ -31,6 +33,7 @@ type member struct {
 	etcd   *embed.Etcd
 	client *clientv3.Client
 	log    *etcdLog
+	stuck  bool // StartEtcd never returned
 
 	mu    sync.Mutex
 	grpcs []*grpc.Server // what serves the other processes
@@ -48,7 +51,8 @@ func startMember(ctx context.Context, dir *dirLock, opts Options) (*member, erro
 }
 
 func (m *member) start(ctx context.Context, opts Options) error {
-	if !opts.ReadOnly {
+	if _, err := os.Stat(filepath.Join(opts.Dir, "member")); err != nil && !opts.ReadOnly {
+		// A new member; one that is there can at least be read on a full disk.
 		if err := checkSpace(opts.Dir, opts.MinFree); err != nil {
 			return err
 		}
@@ -72,13 +76,22 @@ func (m *member) start(ctx context.Context, opts Options) error {
 		r.err = errors.New("etcd did not start")
 		r.etcd, r.err = embed.StartEtcd(m.config(opts))
 	}()
-	r := <-done
+	late := time.NewTimer(openTimeout)
+	defer late.Stop()
+	var r result
+	select {
+	case r = <-done:
+	case <-late.C:
+		m.stuck = true
+		return fmt.Errorf("etcd has not started within %v: is another etcd running on %s?", openTimeout, opts.Dir)
+	}
 	m.etcd = r.etcd
 	if err := m.failure(); err != nil {
-		return fmt.Errorf("etcd cannot use what is in the directory (its log is in member/wal; restore the directory from a copy, or move it away to start anew): %w", err)
+		r.err = err
 	}
 	if r.err != nil {
-		return r.err
+		return fmt.Errorf("etcd cannot start on %s and %s (restore the directory from a copy, or move it away to start anew): %w",
+			filepath.Join(opts.Dir, "member/wal"), filepath.Join(opts.Dir, "member/snap"), r.err)
 	}
 	select {
 	case <-m.etcd.Server.ReadyNotify():
@@ -86,6 +99,8 @@ func (m *member) start(ctx context.Context, opts Options) error {
 		return m.failure()
 	case <-m.etcd.Server.StopNotify():
 		return errors.New("etcd stopped while it was starting")
+	case <-late.C:
+		return fmt.Errorf("etcd on %s is not ready within %v", opts.Dir, openTimeout)
 	case <-ctx.Done():
 		return ctx.Err()
 	}
@@ -126,12 +141,26 @@ func (m *member) config(opts Options) *embed.Config {
 // failure returns why etcd gave up in this process, or nil.
 func (m *member) failure() error { return m.log.failure() }
 
+// cancelOnFailure calls cancel if etcd gives up before ctx ends: a request
+// that etcd left unanswered would wait for its own timeout.
+func (m *member) cancelOnFailure(ctx context.Context, cancel context.CancelFunc) {
+	select {
+	case <-m.log.failed:
+		cancel()
+	case <-ctx.Done():
+	}
+}
+
 // close stops the member and then gives the directory back, in that order, so
 // that nobody starts a second one on the same files.
 func (m *member) close() {
+	if m.stuck {
+		return // what it may be doing in the directory forbids giving it back
+	}
 	done := make(chan struct{})
 	// Bounded, because a member that failed may hold its own locks for ever;
-	// then this goroutine stays until the process ends.
+	// then this goroutine, and our claim on the directory, stay until the
+	// process ends.
 	go func() {
 		defer close(done)
 		m.mu.Lock()
@@ -147,14 +176,10 @@ func (m *member) close() {
 			m.etcd.Close()
 		}
 	}()
-	if m.failure() == nil {
-		<-done
-	} else {
-		select {
-		case <-done:
-		case <-time.After(closeWithin):
-			m.log.out.Warn("etcd did not stop after its failure", "waited", closeWithin)
-		}
+	select {
+	case <-done:
+		m.dir.release()
+	case <-time.After(closeWithin):
+		m.log.out.Warn("etcd does not stop; the journal's directory is free when this process ends", "dir", filepath.Dir(m.dir.file.Name()))
 	}
-	m.dir.release()
 }
