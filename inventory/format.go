@@ -1,6 +1,7 @@
 package inventory
 
 import (
+	"bytes"
 	"strings"
 
 	"github.com/hashicorp/hcl/v2"
@@ -22,5 +23,14 @@ func Format(src []byte, file string) ([]byte, hcl.Diagnostics) {
 	if _, diags := hclsyntax.ParseConfig(src, file, hcl.InitialPos); diags.HasErrors() {
 		return nil, diags
 	}
-	return hclwrite.Format(src), nil
+	out := hclwrite.Format(src)
+	// Some comments and odd spacing settle only on a further pass.
+	for range 3 {
+		again := hclwrite.Format(out)
+		if bytes.Equal(again, out) {
+			break
+		}
+		out = again
+	}
+	return out, nil
 }

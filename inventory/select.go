@@ -39,13 +39,11 @@ func (c *Cluster) Select(targets []string) ([]*Node, error) {
 			}
 		}
 		if len(unknown) > 0 {
-			hint := ""
-			if s := suggest(unknown[0], names); s != "" {
-				hint = fmt.Sprintf("; did you mean %q?", s)
-			} else if c.Racks[unknown[0]] != nil {
-				hint = fmt.Sprintf("; did you mean \"rack=%s\"?", unknown[0])
+			meant := hint(unknown[0], names)
+			if c.Racks[unknown[0]] != nil {
+				meant = fmt.Sprintf("; did you mean \"rack=%s\"?", unknown[0])
 			}
-			return nil, fmt.Errorf("target %q: no node %s is declared%s", t, Fold(unknown), hint)
+			return nil, fmt.Errorf("target %q: no node %s is declared%s", t, Fold(unknown), meant)
 		}
 	}
 	var out []*Node
@@ -59,7 +57,7 @@ func (c *Cluster) Select(targets []string) ([]*Node, error) {
 
 func (c *Cluster) selectField(field, value string, chosen map[*Node]bool) error {
 	if field != "rack" {
-		return fmt.Errorf("nodes are selected by rack=NAME, not by %q%s", field, strings.ToLower(didYouMean(field, []string{"rack"})))
+		return fmt.Errorf("nodes are selected by rack=NAME, not by %q", field)
 	}
 	racks, err := Hostlist(value)
 	if err != nil {
@@ -67,7 +65,7 @@ func (c *Cluster) selectField(field, value string, chosen map[*Node]bool) error 
 	}
 	for _, r := range racks {
 		if c.Racks[r] == nil {
-			return fmt.Errorf("no rack %q is declared%s", r, strings.ToLower(didYouMean(r, keys(c.Racks))))
+			return fmt.Errorf("no rack %q is declared%s", r, hint(r, keys(c.Racks)))
 		}
 		for _, n := range c.Nodes {
 			if n.Rack != nil && n.Rack.Name == r {
@@ -76,4 +74,12 @@ func (c *Cluster) selectField(field, value string, chosen map[*Node]bool) error 
 		}
 	}
 	return nil
+}
+
+// hint ends an error about an unknown name.
+func hint(given string, names []string) string {
+	if s := suggest(given, names); s != "" {
+		return fmt.Sprintf("; did you mean %q?", s)
+	}
+	return ""
 }

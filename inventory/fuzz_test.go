@@ -1,0 +1,106 @@
+package inventory
+
+import (
+	"bytes"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/rogpeppe/go-internal/txtar"
+)
+
+// seeds are every configuration file of the tests and examples, and some
+// that are hostile.
+func seeds(f *testing.F) []string {
+	out := []string{
+		strings.Repeat("(", 100000), "locals {\n x = " + strings.Repeat("[", 100000), "locals {\n x = " + strings.Repeat("1+", 100000) + "1\n}",
+		"locals {\n x = " + strings.Repeat("-", 100000) + "1\n}", "locals {\n x = 1e999999999\n}", "locals {\n x = \"${1e999999999}\"\n}",
+		"locals {\n x = format(\"%999999999d\", 1)\n}", "locals {\n x = range(1e18)\n}", "locals {\n x = hostlist(\"n[0-99999][0-99999]\")\n}",
+		"locals {\n x = file(\"/dev/zero\")\n}", "locals {\n x = file(\".\")\n}", "locals {\n x = \"" + strings.Repeat("${\"", 50000) + "\n}",
+		"locals {\n x = local.x\n}", "locals {\n x = csvdecode(\"a,a\\n1,2\")\n}", "locals {\n x = var\n y = each\n z = rack\n}",
+		"rack \"r\" {\n for_each = rack\n}", "rack \"r\" {\n for_each = { a = rack.a }\n}", "variable \"v\" {\n type = list\n default = v\n}",
+		"variable \"v\" {\n sensitive = true\n type = object({ a = string })\n default = { a = \"x\" }\n}\ncredential \"c\" {\n username = \"u\"\n password = var.v\n}",
+		"{\"rack\": " + strings.Repeat("[", 100000), `{"rack": {"r": {"height": "${1e99999}"}}}`, `{"rack": {"r": {"height": 1e999999999}}}`,
+		"hardware \"h\" {\n dynamic \"hca\" {\n for_each = range(3)\n labels = [hca.value]\n content {}\n }\n}", "\xff\xfe", "\x00",
+		"locals {\n x = 1 / 0\n y = cidrhost(\"10.0.0.0/8\", 1/0)\n}", "node \"n\" {\n for_each = [null]\n}", "fabric \"f\" {\n link_layer = \"ethernet\"\n cables = [null, 1, {}]\n}",
+		"locals {\n x = cidrsubnet(\"10.0.0.0/8\", 1e300, 1)\n}", "locals {\n x = templatefile(\"fuzz.hcl\", {})\n}",
+	}
+	for _, pattern := range []string{"../examples/*/*.hcl", "starter/*.hcl", "testdata/*.hcl"} {
+		files, _ := filepath.Glob(pattern)
+		for _, file := range files {
+			text, err := os.ReadFile(file)
+			if err != nil {
+				f.Fatal(err)
+			}
+			out = append(out, string(text))
+		}
+	}
+	archives, _ := filepath.Glob("testdata/broken/*.txtar")
+	for _, path := range archives {
+		ar, err := txtar.ParseFile(path)
+		if err != nil {
+			f.Fatal(err)
+		}
+		for _, file := range ar.Files {
+			if strings.HasSuffix(file.Name, ".hcl") || strings.HasSuffix(file.Name, ".json") {
+				out = append(out, string(file.Data))
+			}
+		}
+	}
+	return out
+}
+
+// FuzzLoad: no single file makes Load panic, hang or give neither a cluster
+// nor an error.
+func FuzzLoad(f *testing.F) {
+	for _, s := range seeds(f) {
+		f.Add(s, strings.HasPrefix(s, "{"))
+	}
+	dir := f.TempDir()
+	f.Fuzz(func(t *testing.T, body string, inJSON bool) {
+		name := "fuzz.hcl"
+		if inJSON {
+			name += ".json"
+		}
+		path := filepath.Join(dir, name)
+		if err := os.WriteFile(path, []byte(body), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		defer os.Remove(path)
+		c, src, diags := Load(dir, Options{Env: noEnv})
+		if (c == nil) != diags.HasErrors() {
+			t.Fatalf("cluster %v with diagnostics %v", c, diags)
+		}
+		for _, d := range diags {
+			if d.Summary == internalError {
+				t.Fatal(d.Detail)
+			}
+		}
+		if err := src.WriteText(io.Discard, diags, true, 80); err != nil {
+			t.Fatal(err)
+		}
+		Report(diags)
+	})
+}
+
+// FuzzFormat: what Format gives parses, and formatting it again changes nothing.
+func FuzzFormat(f *testing.F) {
+	for _, s := range seeds(f) {
+		f.Add([]byte(s))
+	}
+	f.Fuzz(func(t *testing.T, body []byte) {
+		once, diags := Format(body, "fuzz.hcl")
+		if diags.HasErrors() {
+			return
+		}
+		twice, diags := Format(once, "fuzz.hcl")
+		if diags.HasErrors() {
+			t.Fatalf("the formatted text does not parse: %v", diags)
+		}
+		if !bytes.Equal(once, twice) {
+			t.Fatalf("formatting again changes %q to %q", once, twice)
+		}
+	})
+}
