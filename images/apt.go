@@ -189,12 +189,12 @@ func (a *archive) closure(ctx context.Context, names []string) ([]deb, error) {
 	if len(names) == 0 {
 		return nil, nil
 	}
-	if _, err := a.show(ctx, names...); err != nil {
-		return nil, err
-	}
 	args := append([]string{"install", "--simulate", "--no-install-recommends"}, a.options...)
 	out, err := command{name: "apt-get", args: append(args, names...)}.output(ctx)
 	if err != nil {
+		if _, showErr := a.show(ctx, names...); showErr != nil {
+			return nil, showErr // which names the one that is unknown
+		}
 		return nil, fmt.Errorf("resolve packages %s: %w", strings.Join(names, " "), err)
 	}
 	var exact []string
