@@ -122,7 +122,7 @@ func (s *Session) Boot(ctx context.Context) (Override, error) {
 	}
 	// Parameter version, selector, five bytes of flags.
 	if len(data) < 7 || data[1]&0x7f != paramBootFlags {
-		return Override{}, fmt.Errorf("Get System Boot Options: reply % x is not boot parameter 5", data)
+		return Override{}, fmt.Errorf("get system boot options: reply % x is not boot parameter 5", data)
 	}
 	return parseFlags(data[2:7]), nil
 }

@@ -39,7 +39,7 @@ func (s *Session) Identity(ctx context.Context) (Identity, error) {
 		return Identity{}, err
 	}
 	if len(data) < 11 {
-		return Identity{}, fmt.Errorf("Get Device ID: reply of %d bytes is too short", len(data))
+		return Identity{}, fmt.Errorf("get device id: reply of %d bytes is too short", len(data))
 	}
 	id := Identity{
 		ManufacturerID: uint32(data[6]) | uint32(data[7])<<8 | uint32(data[8]&0x0f)<<16,

@@ -69,6 +69,20 @@ func (m *machine) PowerOff(context.Context) error {
 
 func (m *machine) SoftOff(ctx context.Context) error { return m.PowerOff(ctx) }
 
+// started returns how the machine was started, each time.
+func (m *machine) started() []refbmc.Boot {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return append([]refbmc.Boot(nil), m.boots...)
+}
+
+// force puts the machine in a state behind its BMC's back.
+func (m *machine) force(on, stuck bool) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.on, m.stuck = on, stuck
+}
+
 func (m *machine) Powered() bool {
 	m.mu.Lock()
 	defer m.mu.Unlock()

@@ -74,7 +74,7 @@ func (s *Session) Power(ctx context.Context) (PowerState, error) {
 		return "", err
 	}
 	if len(data) < 1 {
-		return "", errors.New("Get Chassis Status: empty reply")
+		return "", errors.New("get chassis status: empty reply")
 	}
 	if data[0]&1 != 0 {
 		return PowerOn, nil

@@ -38,6 +38,7 @@ type ipmiSession struct {
 	lastSeen uint32        // of the last packet accepted
 	rqSeq    uint8         // of the last request, 6 bits
 	tag      uint8         // of the last message of the key exchange
+	doubled  bool          // the network brought RAKP message 1 to the BMC twice
 	elevated bool          // Set Session Privilege Level was done
 }
 
@@ -89,6 +90,7 @@ func (s *ipmiSession) login(ctx context.Context, ep Endpoint) error {
 // keyExchange is Open Session and the four RAKP messages (§13.17 to §13.23).
 func (s *ipmiSession) keyExchange(ctx context.Context, ep Endpoint, wait time.Duration) error {
 	s.consoleID = binary.LittleEndian.Uint32(crypto.RandomBytes(4)) | 1 // zero means no session
+	s.doubled = false
 	began := time.Now()
 	if err := s.openRequest(ctx); err != nil {
 		return err
@@ -201,6 +203,12 @@ func (s *ipmiSession) rakp3(ctx context.Context, proof, want []byte, wait time.D
 		return err
 	}
 	if err := rakpStatus(reply[1]); err != nil {
+		// For a doubled message 1 the BMC drew a second random number, which our
+		// proof cannot fit. The password is right: message 2 has shown it.
+		var refused *refusal
+		if errors.As(err, &refused) && s.doubled {
+			return errRestart
+		}
 		return err
 	}
 	if !crypto.Equal(want, reply[8:]) {
@@ -238,6 +246,9 @@ func (s *ipmiSession) setup(ctx context.Context, name string, kind types.Payload
 		send:  func() ([]byte, error) { return pkt, nil },
 		take: func(pkt []byte) bool {
 			k, flags, id, _, payload, ok := parseHeader(pkt)
+			if ok && k == types.PayloadTypeRAKPMessage2 && reply == types.PayloadTypeRAKPMessage4 {
+				s.doubled = true
+			}
 			if !ok || k != reply || flags != 0 || id != 0 || len(payload) < 2 || payload[0] != s.tag {
 				return false
 			}
