@@ -22,11 +22,19 @@ func (w *wire) ReadFrom(buf []byte) (int, net.Addr, error) {
 		if err != nil {
 			return n, addr, err
 		}
-		if !w.bmc.faults().Silent {
-			w.observe(buf[:n], addr)
-			return n, addr, nil
+		if w.bmc.faults().Silent || malformed(buf[:n]) {
+			continue
 		}
+		w.observe(buf[:n], addr)
+		return n, addr, nil
 	}
+}
+
+// malformed says that the library must not see pkt: it adds up the length of the
+// user name in a byte, and panics when that overflows.
+func malformed(pkt []byte) bool {
+	_, _, kind, _, payload, ok := protocol.ParseRMCPPlusHeader(pkt)
+	return ok && types.PayloadType(kind) == types.PayloadTypeRAKPMessage1 && len(payload) >= 28 && payload[27] > 16
 }
 
 // WriteTo sends nothing when the BMC fell silent since the request.

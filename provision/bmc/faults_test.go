@@ -253,27 +253,37 @@ func TestForgery(t *testing.T) {
 
 // TestCycleOnce: a reply that does not come is no reason to cycle a node twice.
 func TestCycleOnce(t *testing.T) {
-	r := startRef(t, &refbmc.BMC{})
-	r.machine.force(true, false)
-	var cut bool
-	var mu sync.Mutex
-	tp := &tap{reply: func(n int, pkt []byte) [][]byte {
-		mu.Lock()
-		defer mu.Unlock()
-		// Open Session, two RAKP messages, status, privilege: then the cycle.
-		if cut = cut || n == 5; cut {
-			return nil
-		}
-		return [][]byte{pkt}
-	}}
-	c := &Client{Timeout: 2500 * time.Millisecond}
-	err := c.SetPower(t.Context(), endpoint(startTap(t, r.addr, tp).addr), ActionCycle)
-	var none *NoAnswerError
-	if !errors.As(err, &none) || !none.MayBeDone || !strings.Contains(err.Error(), "look at the node before repeating it") {
-		t.Errorf("SetPower(cycle): %v; want *NoAnswerError that may be done", err)
+	tests := []struct {
+		name string
+		cut  int // the reply from which on none comes
+		want string
+	}{
+		// Open Session, two RAKP messages, status and privilege come before.
+		{"no reply to the cycle", 5, "(Chassis Control)"},
+		{"no status after the cycle", 6, "(Get Chassis Status after power cycle was accepted)"},
 	}
-	if got := r.count("power-cycle"); got != 1 {
-		t.Errorf("%d power cycles; want 1", got)
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			r := startRef(t, &refbmc.BMC{})
+			r.machine.force(true, false)
+			tp := &tap{reply: func(n int, pkt []byte) [][]byte {
+				if n >= tt.cut {
+					return nil
+				}
+				return [][]byte{pkt}
+			}}
+			c := &Client{Timeout: 2500 * time.Millisecond}
+			err := c.SetPower(t.Context(), endpoint(startTap(t, r.addr, tp).addr), ActionCycle)
+			var none *NoAnswerError
+			if !errors.As(err, &none) || !none.MayBeDone || !strings.Contains(err.Error(), "look at the node before repeating it") ||
+				!strings.Contains(err.Error(), tt.want) {
+				t.Errorf("SetPower(cycle): %v; want *NoAnswerError %s that may be done", err, tt.want)
+			}
+			if got := r.count("power-cycle"); got != 1 {
+				t.Errorf("%d power cycles; want 1", got)
+			}
+		})
 	}
 }
 

@@ -131,6 +131,10 @@ func (s *Session) await(ctx context.Context, action PowerAction, want PowerState
 		}
 		var err error
 		if got, err = s.Power(ctx); err != nil {
+			var silent *silence
+			if errors.As(err, &silent) {
+				silent.doing, silent.mayBeDone = "Get Chassis Status after power "+string(action)+" was accepted", true
+			}
 			return fmt.Errorf("power %s was accepted, then: %w", action, err)
 		}
 		if got == want {

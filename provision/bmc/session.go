@@ -206,10 +206,13 @@ func (s *ipmiSession) rakp3(ctx context.Context, proof, want []byte, wait time.D
 		// For a doubled message 1 the BMC drew a second random number, which our
 		// proof cannot fit. The password is right: message 2 has shown it.
 		var refused *refusal
-		if errors.As(err, &refused) && s.doubled {
+		switch {
+		case !errors.As(err, &refused):
+			return err
+		case s.doubled:
 			return errRestart
 		}
-		return err
+		return &refusal{fmt.Sprintf("the password is right and the bmc says %q: enable the user for LAN access as operator", types.RmcpStatusCode(reply[1]))}
 	}
 	if !crypto.Equal(want, reply[8:]) {
 		return errors.New("RAKP message 4 has a wrong check value: refused, someone may be interfering on the out-of-band network")
