@@ -30,7 +30,7 @@ func (e *Engine) bootBringUp(ctx context.Context, n *inventory.Node, act Action)
 	if err != nil {
 		return PassedData{}, err
 	}
-	known, err := e.homecoming(ctx, n, boot)
+	known, err := e.homecoming(ctx, n, boot, "")
 	if err != nil {
 		return PassedData{}, err
 	}
@@ -51,7 +51,7 @@ func (e *Engine) bootImage(ctx context.Context, n *inventory.Node, act Action) (
 	if err != nil {
 		return PassedData{}, err
 	}
-	known, err := e.homecoming(ctx, n, boot)
+	known, err := e.homecoming(ctx, n, boot, img.Root)
 	if err != nil {
 		return PassedData{}, err
 	}
@@ -141,8 +141,10 @@ func (e *Engine) agentAnswers(name string, known Node) bool {
 }
 
 // homecoming waits for the agent of a boot, and asks the agent of the boot
-// before it to reboot where that is how the boot comes about.
-func (e *Engine) homecoming(ctx context.Context, n *inventory.Node, boot BootRecord) (Node, error) {
+// before it to reboot where that is how the boot comes about. An agent that
+// calls without the root file system the image has is still in its initramfs:
+// what it has to say is a report.
+func (e *Engine) homecoming(ctx context.Context, n *inventory.Node, boot BootRecord, root string) (Node, error) {
 	waiting, stop := context.WithCancel(ctx)
 	defer stop()
 	known := e.node(n.Name)
@@ -155,7 +157,8 @@ func (e *Engine) homecoming(ctx context.Context, n *inventory.Node, boot BootRec
 		}()
 	}
 	known, err := e.await(ctx, n.Name, func(k Node) bool {
-		return k.Boot == nil || k.Boot.ID != boot.ID || k.Boot.Home != nil || k.Boot.told() != nil
+		home := k.Boot != nil && k.Boot.Home != nil && (root == "" || k.Boot.Home.RootDigest != "")
+		return home || k.Boot == nil || k.Boot.ID != boot.ID || k.Boot.told() != nil
 	})
 	if known.Boot != nil && known.Boot.ID == boot.ID {
 		if t := known.Boot.told(); t != nil && t.What == api.ReportDigestMismatch {

@@ -88,12 +88,29 @@ func mountImage() error {
 	if err := unix.Mount("overlay", newRoot, "overlay", 0, data); err != nil {
 		return fmt.Errorf("mount overlay: %w", err)
 	}
-	info, err := os.Stat(newRoot + imageInit)
+	return checkInit(newRoot)
+}
+
+// checkInit holds that a root has an init that can be started. Links are
+// followed inside the root, as they will be once it is the root: images link
+// /sbin/init by an absolute path.
+func checkInit(root string) error {
+	dir, err := unix.Open(root, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return fmt.Errorf("open %s: %w", root, err)
+	}
+	defer unix.Close(dir)
+	fd, err := unix.Openat2(dir, strings.TrimPrefix(imageInit, "/"), &unix.OpenHow{Flags: unix.O_PATH | unix.O_CLOEXEC, Resolve: unix.RESOLVE_IN_ROOT})
 	if err != nil {
 		return fmt.Errorf("image has no %s: %w", imageInit, err)
 	}
-	if !info.Mode().IsRegular() || info.Mode()&0o111 == 0 {
-		return fmt.Errorf("image's %s is not an executable file (%s)", imageInit, info.Mode())
+	defer unix.Close(fd)
+	var st unix.Stat_t
+	if err := unix.Fstat(fd, &st); err != nil {
+		return fmt.Errorf("image's %s: %w", imageInit, err)
+	}
+	if st.Mode&unix.S_IFMT != unix.S_IFREG || st.Mode&0o111 == 0 {
+		return fmt.Errorf("image's %s is not an executable file (mode %o)", imageInit, st.Mode)
 	}
 	return nil
 }

@@ -1,0 +1,269 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"firstlight/provision"
+	"firstlight/provision/acceptance"
+	"firstlight/provision/agent/hub"
+	"firstlight/provision/bmc"
+	"firstlight/provision/journal"
+)
+
+type applyOptions struct {
+	planFile    string
+	autoApprove bool
+}
+
+func (a *app) applyCommand() *cobra.Command {
+	var opt applyOptions
+	c := &cobra.Command{
+		Use:   "apply [DIR]",
+		Short: "Bring nodes to ready",
+		Long: `Make a plan, ask, and carry it out: power nodes on through their BMCs, boot
+them over the network, inspect them, boot their image, check them, and sign
+their records. One node's failure does not stop another. Interrupt it and run
+it again: it goes on where it was, without a second power cycle.
+
+Exits 0 only if every targeted node is ready.`,
+		Example: `  firstlight apply racks/a
+  firstlight apply -target rack=a01 -auto-approve racks/a
+  firstlight apply -plan a.plan racks/a      # exactly what was saved, or nothing`,
+		Args: cobra.MaximumNArgs(1),
+		RunE: func(c *cobra.Command, args []string) error {
+			return a.apply(c.Context(), dirArg(args, 0), opt)
+		},
+	}
+	a.inventoryFlags(c)
+	a.targetFlag(c)
+	c.Flags().StringVar(&opt.planFile, "plan", "", "carry out a saved plan")
+	c.Flags().BoolVar(&opt.autoApprove, "auto-approve", false, "do not ask")
+	return c
+}
+
+func (a *app) apply(ctx context.Context, dir string, opt applyOptions) error {
+	s, err := a.load(dir)
+	if err != nil {
+		return err
+	}
+	// Building fetches packages: that is done outside, for a lab's namespace
+	// reaches nothing but its machines.
+	if !a.entered {
+		if err := a.labIsUp(ctx, s); err != nil {
+			return err
+		}
+		if _, err := a.build(ctx, s); err != nil {
+			return err
+		}
+	}
+	if err := a.enterLab(s); err != nil {
+		return err
+	}
+	log, closeLog, err := s.logFile()
+	if err != nil {
+		return err
+	}
+	defer closeLog()
+	j, unlock, err := s.openLocked(ctx, "apply")
+	if err != nil {
+		return err
+	}
+	defer j.Close()
+	defer unlock()
+
+	e := &provision.Engine{Journal: j, Archive: s.evidence(), Lab: s.Cluster.Lab != nil, Engine: acceptance.EngineNode,
+		Now: time.Now, NewID: newID, Log: log}
+	if err := catalogued(s, e); err != nil {
+		return err
+	}
+	if e.Want, err = s.want(); err != nil {
+		return err
+	}
+	known, err := e.Load(ctx)
+	if err != nil {
+		return err
+	}
+	plan, err := a.agreedPlan(s, known, opt)
+	if err != nil || !plan.Changes() {
+		return errorOr(err, heldError(plan))
+	}
+	return a.carryOut(ctx, s, e, plan)
+}
+
+// agreedPlan is the plan to carry out, once a person or a flag agreed to it.
+func (a *app) agreedPlan(s *site, known provision.Known, opt applyOptions) (provision.Plan, error) {
+	var saved provision.Plan
+	if opt.planFile != "" {
+		var err error
+		if saved, err = loadPlan(opt.planFile); err != nil {
+			return saved, err
+		}
+		if len(a.targets) > 0 {
+			return saved, errors.New("a saved plan has its targets already: leave -target out")
+		}
+		a.targets = saved.Targets
+	}
+	plan, err := a.makePlan(s, known)
+	if err != nil {
+		return plan, err
+	}
+	if opt.planFile != "" {
+		if err := stale(opt.planFile, saved, plan); err != nil {
+			return plan, err
+		}
+		plan = saved
+	}
+	if a.json {
+		if err := a.event("plan", plan); err != nil {
+			return plan, err
+		}
+	} else {
+		printPlan(a.stdout, plan, colour(a.stdout))
+	}
+	if plan.Changes() && !opt.autoApprove && opt.planFile == "" {
+		return plan, a.ask(plan)
+	}
+	return plan, nil
+}
+
+// ask asks before anything is disrupted.
+func (a *app) ask(p provision.Plan) error {
+	f, ok := a.stdin.(*os.File)
+	if !ok || !terminal(f) || a.json {
+		return errors.New("nobody is there to ask: give -auto-approve, or save a plan with plan -out and give it with -plan")
+	}
+	fmt.Fprintf(a.stderr, "\nCarry this out? Only \"yes\" is taken as yes: ")
+	answer, err := bufio.NewReader(a.stdin).ReadString('\n')
+	if err != nil || strings.TrimSpace(answer) != "yes" {
+		return errors.New("not agreed; nothing was done")
+	}
+	return nil
+}
+
+func heldError(p provision.Plan) error {
+	if p.Summary.Held == 0 {
+		return nil
+	}
+	return fmt.Errorf("%d %s for a person and %s left alone", p.Summary.Held, plural(p.Summary.Held, "node waits", "nodes wait"), plural(p.Summary.Held, "was", "were"))
+}
+
+// carryOut starts the services and runs the engine until every node rests.
+func (a *app) carryOut(ctx context.Context, s *site, e *provision.Engine, plan provision.Plan) error {
+	key, err := acceptance.LoadOrCreateKey(s.path("keys", "record"))
+	if err != nil {
+		return err
+	}
+	e.Signer = func(r acceptance.Record) ([]byte, error) { return signRecord(key, r) }
+	client := &bmc.Client{Log: e.Log}
+	e.Baseboard = baseboard{client}
+	h, err := newHub(s, e, e.Log)
+	if err != nil {
+		return err
+	}
+	e.Agents = h
+	show := a.newProgress(s, plan)
+	e.Watch = show.update
+
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	stopServices, err := a.startServices(ctx, cancel, s, e, h)
+	if err != nil {
+		show.close()
+		return err
+	}
+	known, err := e.Run(ctx, plan)
+	stopServices()
+	show.close()
+	if err != nil {
+		return errorOr(context.Cause(ctx), err)
+	}
+	if _, err := a.writeReport(s, known, ""); err != nil {
+		return err
+	}
+	return a.outcome(s, known, plan)
+}
+
+// startServices opens every boot service before any machine is powered on. A
+// service that fails later ends the run through cancel.
+func (a *app) startServices(ctx context.Context, cancel context.CancelCauseFunc, s *site, e *provision.Engine, h *hub.Hub) (func(), error) {
+	servers, err := bootServers(s, e, h, e.Log)
+	if err != nil {
+		return nil, err
+	}
+	serving, stop := context.WithCancel(ctx)
+	done := make(chan error, len(servers))
+	ready := make(chan struct{}, len(servers))
+	for _, srv := range servers {
+		srv.Ready = func() { ready <- struct{}{} }
+		go func() { // ends with serving
+			err := srv.Serve(serving)
+			if err != nil {
+				cancel(err)
+			}
+			done <- err
+		}()
+	}
+	stopAll := func() {
+		stop()
+		for range servers {
+			<-done
+		}
+	}
+	for range servers {
+		select {
+		case <-ready:
+		case err := <-done:
+			done <- err
+			stopAll()
+			return nil, err
+		}
+	}
+	return stopAll, nil
+}
+
+// outcome says how it ended; the error carries the exit status.
+func (a *app) outcome(s *site, known provision.Known, plan provision.Plan) error {
+	ready, total := 0, 0
+	for _, step := range plan.Nodes {
+		if step.Action == provision.ActionRemove {
+			continue
+		}
+		total++
+		n := known.Node(step.Name)
+		if n.State == provision.Ready {
+			ready++
+			continue
+		}
+		if !a.json {
+			fmt.Fprintf(a.stderr, "%s: %s: %s\n", step.Name, n.State, orNothing(n.Reason))
+		}
+	}
+	if a.json {
+		if err := a.event("done", map[string]any{"ready": ready, "total": total, "report": s.path("report", "index.html")}); err != nil {
+			return err
+		}
+	} else {
+		fmt.Fprintf(a.stdout, "\n%d/%d ready. Report: %s\n", ready, total, s.path("report", "index.html"))
+	}
+	if ready < total {
+		return &exit{code: 1}
+	}
+	return nil
+}
+
+func orNothing(s string) string {
+	if s == "" {
+		return "no reason recorded"
+	}
+	return s
+}
+
+var _ provision.Journal = (*journal.Journal)(nil)

@@ -1,0 +1,196 @@
+package main
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"sort"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"firstlight/inventory"
+)
+
+func (a *app) initCommand() *cobra.Command {
+	c := &cobra.Command{
+		Use:   "init [DIR]",
+		Short: "Write a commented starter inventory",
+		Long:  "Write a commented starter inventory. Files that exist are never overwritten.",
+		Example: `  firstlight init racks/a
+  firstlight validate racks/a`,
+		Args: cobra.MaximumNArgs(1),
+		RunE: func(c *cobra.Command, args []string) error {
+			return a.starter(dirArg(args, 0))
+		},
+	}
+	c.Flags().BoolVar(&a.json, "json", false, "print JSON")
+	return c
+}
+
+func (a *app) starter(dir string) error {
+	abs, err := filepath.Abs(dir)
+	if err != nil {
+		return err
+	}
+	files := inventory.Starter(filepath.Base(abs))
+	var names []string
+	for name := range files {
+		names = append(names, name)
+		if _, err := os.Lstat(filepath.Join(dir, name)); err == nil {
+			return fmt.Errorf("%s exists already and is left alone; nothing was written", filepath.Join(dir, name))
+		}
+	}
+	if old, _ := filepath.Glob(filepath.Join(dir, "*.hcl")); len(old) > 0 {
+		return fmt.Errorf("%s holds an inventory already (%s); nothing was written", dir, filepath.Base(old[0]))
+	}
+	sort.Strings(names)
+	for _, name := range names {
+		file := filepath.Join(dir, name)
+		if err := os.MkdirAll(filepath.Dir(file), 0o755); err != nil {
+			return err
+		}
+		if err := os.WriteFile(file, files[name], 0o644); err != nil {
+			return err
+		}
+		if !a.json {
+			fmt.Fprintln(a.stdout, "wrote", file)
+		}
+	}
+	if a.json {
+		return printJSON(a.stdout, map[string]any{"directory": dir, "files": names})
+	}
+	fmt.Fprintf(a.stdout, "next: edit them, then firstlight validate %s\n", dir)
+	return nil
+}
+
+func (a *app) validateCommand() *cobra.Command {
+	c := &cobra.Command{
+		Use:   "validate [DIR]",
+		Short: "Check an inventory, offline",
+		Long:  "Check an inventory without touching any machine. Every mistake is reported, not only the first. Exits 1 when there is an error.",
+		Example: `  firstlight validate racks/a
+  firstlight validate -json racks/a | jq .diagnostics`,
+		Args: cobra.MaximumNArgs(1),
+		RunE: func(c *cobra.Command, args []string) error {
+			return a.validate(dirArg(args, 0))
+		},
+	}
+	a.inventoryFlags(c)
+	return c
+}
+
+func (a *app) validate(dir string) error {
+	cluster, src, diags := a.read(dir)
+	if a.json {
+		found := inventory.Report(diags)
+		if found == nil {
+			found = []inventory.Diagnostic{}
+		}
+		if err := printJSON(a.stdout, map[string]any{"valid": !diags.HasErrors(), "diagnostics": found}); err != nil {
+			return err
+		}
+	} else if len(diags) > 0 {
+		src.WriteText(a.stderr, diags, colour(a.stderr), width(a.stderr))
+	}
+	if diags.HasErrors() {
+		return &exit{code: 1}
+	}
+	if !a.json {
+		fmt.Fprintf(a.stdout, "%s is valid: cluster %s, %d nodes in %d racks\n", dir, cluster.Name, len(cluster.Nodes), len(cluster.Racks))
+	}
+	return nil
+}
+
+func (a *app) fmtCommand() *cobra.Command {
+	var check bool
+	c := &cobra.Command{
+		Use:   "fmt [DIR|FILE]",
+		Short: "Rewrite inventory files in canonical form",
+		Long:  "Rewrite inventory files in canonical form and print the names of those that changed. A file with a syntax error is reported and left alone.",
+		Example: `  firstlight fmt racks/a
+  firstlight fmt -check racks/a   # change nothing; exit 3 if something would`,
+		Args: cobra.MaximumNArgs(1),
+		RunE: func(c *cobra.Command, args []string) error {
+			return a.format(dirArg(args, 0), check)
+		},
+	}
+	c.Flags().BoolVar(&check, "check", false, "change nothing; exit 3 if a file is not in canonical form")
+	c.Flags().BoolVar(&a.json, "json", false, "print JSON")
+	return c
+}
+
+func (a *app) format(path string, check bool) error {
+	files, err := hclFiles(path)
+	if err != nil {
+		return err
+	}
+	changed, broken := []string{}, []string{}
+	for _, file := range files {
+		src, err := os.ReadFile(file)
+		if err != nil {
+			return err
+		}
+		out, diags := inventory.Format(src, file)
+		if diags.HasErrors() {
+			broken = append(broken, file)
+			for _, d := range diags {
+				fmt.Fprintf(a.stderr, "firstlight: %s\n", d.Error())
+			}
+			continue
+		}
+		if bytes.Equal(src, out) {
+			continue
+		}
+		changed = append(changed, file)
+		if !check {
+			if err := writeFileAtomic(file, out, 0o644); err != nil {
+				return err
+			}
+		}
+	}
+	if a.json {
+		if err := printJSON(a.stdout, map[string]any{"changed": changed, "broken": broken}); err != nil {
+			return err
+		}
+	} else if len(changed) > 0 {
+		fmt.Fprintln(a.stdout, strings.Join(changed, "\n"))
+	}
+	switch {
+	case len(broken) > 0:
+		return &exit{code: 1}
+	case check && len(changed) > 0:
+		return &exit{code: 3}
+	}
+	return nil
+}
+
+// hclFiles are the native-syntax files of an inventory, its images included.
+func hclFiles(path string) ([]string, error) {
+	info, err := os.Stat(path)
+	if err != nil {
+		return nil, err
+	}
+	if !info.IsDir() {
+		return []string{path}, nil
+	}
+	var files []string
+	err = filepath.WalkDir(path, func(p string, d fs.DirEntry, err error) error {
+		switch {
+		case err != nil:
+			return err
+		case d.IsDir() && p != path && strings.HasPrefix(d.Name(), "."):
+			return filepath.SkipDir
+		case !d.IsDir() && filepath.Ext(p) == ".hcl":
+			files = append(files, p)
+		}
+		return nil
+	})
+	if err == nil && len(files) == 0 {
+		err = errors.New(path + ": no .hcl files here")
+	}
+	return files, err
+}

@@ -1,0 +1,179 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"sort"
+	"sync"
+	"time"
+
+	"github.com/spf13/cobra"
+	"golang.org/x/term"
+
+	"firstlight/inventory"
+	"firstlight/provision/bmc"
+)
+
+// powerRow is a row of power status -json.
+type powerRow struct {
+	Name      string `json:"name"`
+	Power     string `json:"power"`
+	Error     string `json:"error"`
+	ElapsedMS int64  `json:"elapsed_ms"`
+}
+
+func (a *app) powerCommand() *cobra.Command {
+	c := &cobra.Command{
+		Use:   "power on|off|soft|cycle|reset|status [DIR]",
+		Short: "Read or change power through the BMCs",
+		Long: `Read or change the power of nodes through their BMCs. Every change is read
+back. All but status need -target: no node is disrupted that was not named.
+Exits 1 when a BMC did not answer or did not do as told.`,
+		Example: `  firstlight power status racks/a
+  firstlight power cycle -target hnode017 racks/a
+  firstlight power off -target 'hnode[001-064]' racks/a`,
+		Args:      cobra.RangeArgs(1, 2),
+		ValidArgs: []string{"on", "off", "soft", "cycle", "reset", "status"},
+		RunE: func(c *cobra.Command, args []string) error {
+			return a.power(c.Context(), args[0], dirArg(args, 1))
+		},
+	}
+	a.inventoryFlags(c)
+	a.targetFlag(c)
+	return c
+}
+
+func (a *app) power(ctx context.Context, op, dir string) error {
+	switch op {
+	case "status":
+	case "on", "off", "soft", "cycle", "reset":
+		if len(a.targets) == 0 {
+			return fmt.Errorf("power %s needs -target: name the nodes, as -target 'n[1-8]' or -target rack=a01", op)
+		}
+	default:
+		return fmt.Errorf("power %q: one of on, off, soft, cycle, reset, status", op)
+	}
+	s, err := a.load(dir)
+	if err != nil {
+		return err
+	}
+	nodes, err := a.targetNodes(s)
+	if err != nil {
+		return err
+	}
+	if nodes == nil {
+		nodes = s.Cluster.Nodes
+	}
+	if err := a.enterLab(s); err != nil {
+		return err
+	}
+	rows := powerAll(ctx, nodes, op, s.Cluster.Settings.BMCConcurrency)
+	return a.printPower(rows)
+}
+
+// powerAll talks to all BMCs, some at a time.
+func powerAll(ctx context.Context, nodes []*inventory.Node, op string, concurrency int) []powerRow {
+	client := &bmc.Client{}
+	rows := make([]powerRow, len(nodes))
+	slots := make(chan struct{}, max(concurrency, 1))
+	var wg sync.WaitGroup
+	for i, n := range nodes {
+		wg.Go(func() {
+			slots <- struct{}{}
+			defer func() { <-slots }()
+			start := time.Now()
+			power, err := powerOne(ctx, client, n, op)
+			rows[i] = powerRow{Name: n.Name, Power: power, ElapsedMS: time.Since(start).Milliseconds()}
+			if err != nil {
+				rows[i].Error = err.Error()
+			}
+		})
+	}
+	wg.Wait()
+	return rows
+}
+
+func powerOne(ctx context.Context, client *bmc.Client, n *inventory.Node, op string) (string, error) {
+	if n.BMC == nil {
+		return "", errors.New("no bmc is declared")
+	}
+	ep, err := endpoint(n)
+	if err != nil {
+		return "", err
+	}
+	if op != "status" {
+		if err := client.SetPower(ctx, ep, bmc.PowerAction(op)); err != nil {
+			return "", err
+		}
+	}
+	p, err := client.Power(ctx, ep)
+	return string(p), err
+}
+
+func (a *app) printPower(rows []powerRow) error {
+	bad := 0
+	groups := map[string][]string{}
+	for _, r := range rows {
+		key := r.Power
+		if r.Error != "" {
+			bad++
+			key = "no answer"
+		}
+		groups[key] = append(groups[key], r.Name)
+	}
+	if a.json {
+		if err := printJSON(a.stdout, map[string]any{"nodes": rows}); err != nil {
+			return err
+		}
+	} else {
+		keys := []string{}
+		for k := range groups {
+			keys = append(keys, k)
+		}
+		sort.Sort(sort.Reverse(sort.StringSlice(keys)))
+		for _, k := range keys {
+			if k != "no answer" {
+				fmt.Fprintf(a.stdout, "%s: %s\n", k, inventory.Fold(groups[k]))
+			}
+		}
+		for _, r := range rows {
+			if r.Error != "" {
+				fmt.Fprintf(a.stderr, "%s: %s (after %d ms)\n", r.Name, r.Error, r.ElapsedMS)
+			}
+		}
+	}
+	if bad > 0 {
+		return &exit{code: 1}
+	}
+	return nil
+}
+
+// attach joins this terminal with a console socket until ~. or Ctrl-C.
+func (a *app) attach(ctx context.Context, socket string) error {
+	conn, err := net.Dial("unix", socket)
+	if err != nil {
+		return fmt.Errorf("console: %w; is the lab up?", err)
+	}
+	defer conn.Close()
+	if f, ok := a.stdin.(*os.File); ok && terminal(f) {
+		was, err := term.MakeRaw(int(f.Fd()))
+		if err != nil {
+			return err
+		}
+		defer term.Restore(int(f.Fd()), was)
+		fmt.Fprint(a.stderr, "attached; ~. at the start of a line leaves\r\n")
+	}
+	done := make(chan error, 2)
+	go func() { _, err := io.Copy(a.stdout, conn); done <- err }() // ends when conn closes
+	go func() { done <- leaving(a.stdin, conn) }()                 // ends with ~. or the process
+	select {
+	case err := <-done:
+		return err
+	case <-ctx.Done():
+		return nil
+	}
+}
