@@ -2,11 +2,15 @@ package refbmc
 
 import (
 	"context"
+	"log/slog"
 	"net/netip"
 	"sync"
 	"testing"
 	"time"
 
+	"github.com/bougou/go-ipmi/pkg/bmc"
+	"github.com/bougou/go-ipmi/pkg/handlers"
+	"github.com/bougou/go-ipmi/pkg/types"
 	"github.com/google/go-cmp/cmp"
 )
 
@@ -181,5 +185,55 @@ func TestBootOptionsReadBack(t *testing.T) {
 		if got := set(tt.req...); got != tt.want {
 			t.Errorf("setBootOptions(% x) = %#02x; want %#02x", tt.req, got, tt.want)
 		}
+	}
+}
+
+// slowMachine takes its time to start.
+type slowMachine struct {
+	testMachine
+	release chan struct{}
+}
+
+func (m *slowMachine) PowerOn(ctx context.Context, boot Boot) error {
+	select {
+	case <-m.release:
+	case <-ctx.Done():
+	}
+	return m.testMachine.PowerOn(ctx, boot)
+}
+
+// TestSlowMachine: the BMC answers before the machine has started, starts it
+// once however often it is asked, and says that it is busy before it forgets.
+func TestSlowMachine(t *testing.T) {
+	m := &slowMachine{release: make(chan struct{})}
+	b := &BMC{Machine: m, Log: slog.New(slog.DiscardHandler)}
+	w := &powerWorker{bmc: b, ops: make(chan powerOp, 1)}
+	ctx, cancel := context.WithCancel(t.Context())
+	var wg sync.WaitGroup
+	wg.Go(func() { w.run(ctx) })
+	h := &handlers.HandlerContext{User: &bmc.User{Name: testUser}}
+	began := time.Now()
+	var got []types.CompletionCode
+	for range 3 {
+		_, cc, _ := w.chassisControl(t.Context(), h, []byte{1})
+		got = append(got, cc)
+	}
+	if d := cmp.Diff([]types.CompletionCode{types.CodeOK, types.CodeOK, types.CodeNodeBusy}, got); d != "" {
+		t.Errorf("completion codes (-want +got):\n%s", d)
+	}
+	if d := time.Since(began); d > 4*replyWithin {
+		t.Errorf("three answers took %s", d)
+	}
+	close(m.release)
+	for i := 0; !m.Powered() || len(w.ops) > 0; i++ {
+		if i > 200 {
+			t.Fatal("the machine did not start")
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	cancel()
+	wg.Wait()
+	if len(m.boots) != 1 {
+		t.Errorf("started %d times; want 1", len(m.boots))
 	}
 }

@@ -93,7 +93,7 @@ func conformRefusal(t *testing.T, c *Client, ep Endpoint, tap *tap) {
 		{Username: "nobody", Password: ep.Password},
 	} {
 		bad.Node, bad.Address, bad.DeclaredAt = ep.Node, ep.Address, ep.DeclaredAt
-		rakp1, proofs := tap.count(types.PayloadTypeRAKPMessage1), tap.proofs
+		rakp1, proofs := tap.count(types.PayloadTypeRAKPMessage1), tap.proofCount()
 		_, err := c.Power(t.Context(), bad)
 		var auth *AuthError
 		if !errors.As(err, &auth) || auth.Username != bad.Username {
@@ -108,7 +108,7 @@ func conformRefusal(t *testing.T, c *Client, ep Endpoint, tap *tap) {
 			t.Errorf("%d RAKP messages 1 reached the BMC; want 1", got)
 		}
 		// The BMC's own message shows the mismatch: no false proof is ever sent.
-		if got := tap.proofs - proofs; got != 0 {
+		if got := tap.proofCount() - proofs; got != 0 {
 			t.Errorf("%d proofs of a wrong password reached the BMC; want 0", got)
 		}
 	}

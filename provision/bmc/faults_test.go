@@ -140,9 +140,13 @@ func TestPowerNotReached(t *testing.T) {
 	}
 }
 
-// TestUnreliableNetwork runs a whole recipe through a network that does each of
-// the things that UDP may do.
-func TestUnreliableNetwork(t *testing.T) {
+// network is something that UDP may do to packets.
+type network struct {
+	name string
+	tap  *tap
+}
+
+func networks() []network {
 	one := func(pkt []byte) [][]byte { return [][]byte{pkt} }
 	random := rand.New(rand.NewPCG(1, 2))
 	var mu sync.Mutex // two relays draw from random
@@ -155,10 +159,7 @@ func TestUnreliableNetwork(t *testing.T) {
 		return one(pkt)
 	}
 	var held []byte
-	tests := []struct {
-		name string
-		tap  *tap
-	}{
+	return []network{
 		{"every reply doubled", &tap{reply: func(_ int, pkt []byte) [][]byte { return [][]byte{pkt, pkt} }}},
 		{"every request doubled", &tap{request: func(_ int, pkt []byte) [][]byte { return [][]byte{pkt, pkt} }}},
 		{"each reply repeats the last", &tap{reply: func(_ int, pkt []byte) [][]byte {
@@ -187,12 +188,16 @@ func TestUnreliableNetwork(t *testing.T) {
 			return [][]byte{{}, {6, 0, 255, 7}, cut, short, pkt}
 		}}},
 	}
-	for _, tt := range tests {
+}
+
+// TestUnreliableNetwork runs a whole recipe through each of them.
+func TestUnreliableNetwork(t *testing.T) {
+	for _, tt := range networks() {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
 			r := startRef(t, &refbmc.BMC{})
 			ep := endpoint(startTap(t, r.addr, tt.tap).addr)
-			c := &Client{Timeout: 8 * time.Second}
+			c := &Client{Timeout: 15 * time.Second}
 			err := c.With(t.Context(), ep, func(s *Session) error {
 				if err := s.SetBoot(t.Context(), Override{Device: BootPXE, EFI: true}); err != nil {
 					return err

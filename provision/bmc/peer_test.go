@@ -153,6 +153,34 @@ while [ $# -gt 0 ]; do
 done
 `
 
+// writeSim writes what ipmi_sim reads.
+func writeSim(t *testing.T, dir string, port uint16, serialPort int) {
+	t.Helper()
+	conf := fmt.Sprintf(`name "sim"
+set_working_mc 0x20
+startlan 1
+addr 127.0.0.1 %d
+priv_limit admin
+allowed_auths_admin md5
+guid a123456789abcdefa123456789abcdef
+endlan
+chassis_control "%s"
+serial 15 127.0.0.1 %d codec VM
+user 2 true "%s" "%s" admin 10 md5
+`, port, filepath.Join(dir, "chassis"), serialPort, testUser, plantedPassword)
+	const emu = "mc_setbmc 0x20\nmc_add 0x20 0 no-device-sdrs 0x23 9 8 0x9f 0x1291 0xf02 persist_sdr\nsel_enable 0x20 1000 0x0a\nmc_enable 0x20\n"
+	for name, text := range map[string]string{"lan.conf": conf, "sim.emu": emu, "chassis": simScript,
+		"values/power": "0\n", "values/boot": "none\n", "state/.keep": ""} {
+		path := filepath.Join(dir, name)
+		if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(path, []byte(text), 0o700); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
 // startSim runs OpenIPMI's simulated BMC until the test ends.
 func startSim(t *testing.T) netip.AddrPort {
 	t.Helper()
@@ -170,29 +198,7 @@ func startSim(t *testing.T) netip.AddrPort {
 		t.Fatal(err)
 	}
 	addr := udp.LocalAddr().(*net.UDPAddr).AddrPort()
-	conf := fmt.Sprintf(`name "sim"
-set_working_mc 0x20
-startlan 1
-addr 127.0.0.1 %d
-priv_limit admin
-allowed_auths_admin md5
-guid a123456789abcdefa123456789abcdef
-endlan
-chassis_control "%s"
-serial 15 127.0.0.1 %d codec VM
-user 2 true "%s" "%s" admin 10 md5
-`, addr.Port(), filepath.Join(dir, "chassis"), tcp.Addr().(*net.TCPAddr).Port, testUser, plantedPassword)
-	const emu = "mc_setbmc 0x20\nmc_add 0x20 0 no-device-sdrs 0x23 9 8 0x9f 0x1291 0xf02 persist_sdr\nsel_enable 0x20 1000 0x0a\nmc_enable 0x20\n"
-	for name, text := range map[string]string{"lan.conf": conf, "sim.emu": emu, "chassis": simScript,
-		"values/power": "0\n", "values/boot": "none\n", "state/.keep": ""} {
-		path := filepath.Join(dir, name)
-		if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
-			t.Fatal(err)
-		}
-		if err := os.WriteFile(path, []byte(text), 0o700); err != nil {
-			t.Fatal(err)
-		}
-	}
+	writeSim(t, dir, addr.Port(), tcp.Addr().(*net.TCPAddr).Port)
 	udp.Close()
 	tcp.Close()
 	cmd := exec.Command(bin, "-c", "lan.conf", "-f", "sim.emu", "-s", "state", "-n")
@@ -236,6 +242,23 @@ func (p *tap) count(kind types.PayloadType) int {
 	return p.counts[kind]
 }
 
+func (p *tap) see(request []byte) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if kind, _, _, _, payload, ok := parseHeader(request); ok {
+		p.counts[kind]++
+		if kind == types.PayloadTypeRAKPMessage3 && payload[1] == 0 {
+			p.proofs++
+		}
+	}
+}
+
+func (p *tap) proofCount() int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.proofs
+}
+
 // startTap relays to upstream until the test ends. It serves one client socket
 // at a time.
 func startTap(t *testing.T, upstream netip.AddrPort, p *tap) *tap {
@@ -265,14 +288,9 @@ func startTap(t *testing.T, upstream netip.AddrPort, p *tap) *tap {
 				return
 			}
 			pkt := append([]byte(nil), buf[:size]...)
+			p.see(pkt)
 			p.mu.Lock()
 			client = from
-			if kind, _, _, _, payload, ok := parseHeader(pkt); ok {
-				p.counts[kind]++
-				if kind == types.PayloadTypeRAKPMessage3 && payload[1] == 0 {
-					p.proofs++
-				}
-			}
 			p.mu.Unlock()
 			for _, q := range relay(p.request, n, pkt) {
 				out.Write(q)
