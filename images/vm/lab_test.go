@@ -205,3 +205,21 @@ func TestCrash(t *testing.T) {
 		t.Errorf("Down of nothing: %v; want ErrNotUp", err)
 	}
 }
+
+// TestDownByForce: a supervisor that hangs is killed, and its machine with it.
+func TestDownByForce(t *testing.T) {
+	needs(t, "qemu-system-x86_64", "ipmitool")
+	l := testLab(t, "hang", nil)
+	s := mustStart(t, l)
+	ipmi(t, l, 0, "power", "on")
+	if err := s.cmd.Process.Signal(syscall.SIGSTOP); err != nil {
+		t.Fatal(err)
+	}
+	go s.cmd.Wait() // a zombie would count as left; ends with the process
+	if err := Down(context.Background(), l.Name); err != nil {
+		t.Errorf("Down of a supervisor that hangs: %v", err)
+	}
+	if got := left(t, l); got != nil {
+		t.Errorf("left: %q", got)
+	}
+}

@@ -283,7 +283,11 @@ func (r *run) launch(g *guest, boot refbmc.Boot) (*child, error) {
 		c.cmd.Process.Kill()
 		werr := c.cmd.Wait()
 		ours.Close()
-		return nil, fmt.Errorf("qemu ended at once (%w): %s", werr, c.stderr)
+		<-c.console
+		if c.cmd.ProcessState.Exited() { // and not by our hand
+			return nil, fmt.Errorf("qemu ended at once (%w): %s", werr, c.stderr)
+		}
+		return nil, fmt.Errorf("qemu does not answer (%w): %s", err, c.stderr)
 	}
 	return c, nil
 }

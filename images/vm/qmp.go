@@ -37,7 +37,8 @@ type qmpMessage struct {
 }
 
 // newQMP opens the session: a greeting, then qmp_capabilities leaves the
-// negotiation. The reader it starts ends when QEMU closes its end.
+// negotiation. Its answer comes when the machine is built and runs. The reader
+// that newQMP starts ends when QEMU closes its end.
 func newQMP(conn *os.File) (*qmp, error) {
 	conn.SetReadDeadline(time.Now().Add(greetingWithin))
 	dec := json.NewDecoder(conn)
@@ -51,6 +52,15 @@ func newQMP(conn *os.File) (*qmp, error) {
 	q := &qmp{conn: conn, done: make(chan struct{})}
 	if err := q.execute("qmp_capabilities"); err != nil {
 		return nil, err
+	}
+	for m.Return == nil {
+		m = qmpMessage{}
+		if err := dec.Decode(&m); err != nil {
+			return nil, fmt.Errorf("no answer to qmp_capabilities: %w", err)
+		}
+		if m.Error != nil {
+			return nil, fmt.Errorf("qmp_capabilities: %s", m.Error.Desc)
+		}
 	}
 	conn.SetReadDeadline(time.Time{})
 	go q.read(dec)
