@@ -191,6 +191,7 @@ func (m *machine) coldplug() error {
 	if err := unix.Uname(&name); err != nil {
 		return err
 	}
+	start := time.Now()
 	dir := filepath.Join("/lib/modules", unix.ByteSliceToString(name.Release[:]))
 	mods, err := openModules(dir, m.log)
 	if err != nil {
@@ -202,7 +203,7 @@ func (m *machine) coldplug() error {
 			m.log.Warn("cannot load a driver", "for", what, "err", err)
 		}
 	}
-	start := time.Now()
+	read := time.Since(start)
 	for quiet := 0; quiet < 5; {
 		if n := mods.plug("/sys", seen, warn); n > 0 {
 			quiet = 0
@@ -216,12 +217,14 @@ func (m *machine) coldplug() error {
 		quiet++
 		time.Sleep(100 * time.Millisecond) // disks and buses are probed in the background
 	}
-	m.log.Info("drivers are loaded", "modules", len(mods.tried), "devices", len(seen), "took", time.Since(start).Round(time.Millisecond).String())
+	m.log.Info("drivers are loaded", "modules", len(mods.tried), "devices", len(seen), "tables", read.Round(time.Millisecond).String(), "took", time.Since(start).Round(time.Millisecond).String())
 	return nil
 }
 
-// plug loads drivers for the devices under sys whose modalias is not in seen
-// yet, network first, and returns how many there were.
+// plug loads drivers for the most urgent of the devices under sys whose
+// modalias is not in seen yet, and returns how many those were: what everything
+// waits for is the boot NIC, and a virtio one appears only once the driver of
+// its PCI function is there.
 func (m *modules) plug(sys string, seen map[string]bool, warn func(string, error)) int {
 	files, err := filepath.Glob(filepath.Join(sys, "bus/*/devices/*/modalias"))
 	if err != nil {
@@ -230,22 +233,26 @@ func (m *modules) plug(sys string, seen map[string]bool, warn func(string, error
 	var fresh []string
 	for _, file := range files {
 		b, err := os.ReadFile(file)
-		if err != nil {
-			continue
-		}
-		if a := strings.TrimSpace(string(b)); a != "" && !seen[a] {
-			seen[a] = true
+		if a := strings.TrimSpace(string(b)); err == nil && a != "" && !seen[a] {
 			fresh = append(fresh, a)
 		}
 	}
-	// The boot NIC is what everything waits for.
+	if len(fresh) == 0 {
+		return 0
+	}
 	slices.SortStableFunc(fresh, func(a, b string) int { return urgency(a) - urgency(b) })
+	n := 0
 	for _, a := range fresh {
+		if urgency(a) != urgency(fresh[0]) {
+			break
+		}
+		n++
+		seen[a] = true
 		for _, name := range m.forAlias(a) {
 			warn(a, m.load(name))
 		}
 	}
-	return len(fresh)
+	return n
 }
 
 // urgency is 0 for network devices (PCI class 02; virtio device type 1), 1
