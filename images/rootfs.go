@@ -22,8 +22,6 @@ type entry struct {
 	name string // path without a leading '/'
 	kind byte   // tar.TypeReg, TypeDir, TypeSymlink, TypeChar, TypeBlock or TypeFifo
 	mode int64  // permissions with set-id and sticky bits
-	uid  int
-	gid  int
 	link string // target of a symlink
 	dev  [2]int64
 	data []byte // content of a regular file
@@ -101,7 +99,7 @@ func (t tree) addTar(r *tar.Reader, d deb) error {
 			return err
 		}
 		e := entry{
-			name: h.Name, kind: h.Typeflag, mode: h.Mode & 0o7777, uid: h.Uid, gid: h.Gid,
+			name: h.Name, kind: h.Typeflag, mode: ownedByRoot(h),
 			dev: [2]int64{h.Devmajor, h.Devminor}, from: "package " + d.name,
 		}
 		switch h.Typeflag {
@@ -127,6 +125,20 @@ func (t tree) addTar(r *tar.Reader, d deb) error {
 			return err
 		}
 	}
+}
+
+// ownedByRoot returns the permissions that a file has when root owns it, as all
+// files of an image are: a set-id bit that gave away the rights of another user
+// or group must not give away root's.
+func ownedByRoot(h *tar.Header) int64 {
+	mode := h.Mode & 0o7777
+	if h.Uid != 0 {
+		mode &^= 0o4000
+	}
+	if h.Gid != 0 {
+		mode &^= 0o2000
+	}
+	return mode
 }
 
 // readOverlay reads the files of a source directory. Only "executable" counts
@@ -232,7 +244,7 @@ func (t tree) writeTar(w io.Writer) error {
 	for _, name := range slices.Sorted(maps.Keys(t)) {
 		e := t[name]
 		h := &tar.Header{
-			Name: name, Typeflag: e.kind, Mode: e.mode, Uid: e.uid, Gid: e.gid, Linkname: e.link,
+			Name: name, Typeflag: e.kind, Mode: e.mode, Linkname: e.link,
 			Size: int64(len(e.data)), Devmajor: e.dev[0], Devminor: e.dev[1], ModTime: time.Unix(0, 0),
 		}
 		if e.kind == tar.TypeDir {
@@ -265,7 +277,9 @@ func (b *Builder) makeRoot(ctx context.Context, j *job, files map[string]string)
 	out := filepath.Join(dir, "root.squashfs")
 	c := command{name: "mksquashfs", stdin: r, args: []string{
 		"-", out, "-tar", "-noappend", "-reproducible", "-mkfs-time", "0", "-all-time", "0",
-		"-root-mode", "0755", "-root-uid", "0", "-root-gid", "0",
+		// Only -all-root makes the root directory root's when another user builds:
+		// with -tar, squashfs-tools 4.5.1 takes no notice of -root-uid.
+		"-root-mode", "0755", "-all-root",
 		"-no-xattrs", "-comp", "zstd", "-no-progress", "-quiet",
 	}}
 	if _, err := c.output(ctx); err != nil {

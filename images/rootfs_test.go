@@ -47,6 +47,7 @@ func TestTreeMergesUsr(t *testing.T) {
 		tar.Header{Name: "./bin/", Typeflag: tar.TypeDir, Mode: 0o755},
 		tar.Header{Name: "./bin/tool", Typeflag: tar.TypeReg, Mode: 0o4755},
 		tar.Header{Name: "./bin/same", Typeflag: tar.TypeLink, Linkname: "./bin/tool"},
+		tar.Header{Name: "./bin/shadow", Typeflag: tar.TypeReg, Mode: 0o6755, Gid: 42},
 		tar.Header{Name: "./usr/bin/link", Typeflag: tar.TypeSymlink, Linkname: "tool"},
 		tar.Header{Name: "./lib64/ld.so", Typeflag: tar.TypeReg, Mode: 0o755},
 	)
@@ -76,7 +77,7 @@ func TestTreeMergesUsr(t *testing.T) {
 		got = append(got, fmt.Sprintf("%s %o %s%s %d", h.Name, h.Mode, data, h.Linkname, h.ModTime.Unix()))
 	}
 	want := []string{
-		"usr/ 755  0", "usr/bin/ 755  0", "usr/bin/link 0 tool 0", "usr/bin/same 4755 ./bin/tool 0",
+		"usr/ 755  0", "usr/bin/ 755  0", "usr/bin/link 0 tool 0", "usr/bin/same 4755 ./bin/tool 0", "usr/bin/shadow 4755 ./bin/shadow 0",
 		"usr/bin/tool 4755 ./bin/tool 0", "usr/lib64/ 755  0", "usr/lib64/ld.so 755 ./lib64/ld.so 0",
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
