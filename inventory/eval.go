@@ -92,11 +92,12 @@ func (ev *evaluator) declareLocals(b *hcl.Block) {
 // value evaluates an expression. ok is false when it failed, which is then
 // already reported.
 func (ev *evaluator) value(expr hcl.Expression, ea *each) (val cty.Value, ok bool) {
-	ctx, tainted, ok := ev.context(expr, ea)
+	ctx, used, ok := ev.context(expr, ea)
 	if !ok {
 		return cty.DynamicVal, false
 	}
 	val, diags := expr.Value(ctx)
+	tainted := len(diags) > 0 && slices.ContainsFunc(used, cty.Value.ContainsMarked)
 	for _, d := range diags {
 		rng := expr.Range()
 		if d.Subject != nil {
@@ -116,8 +117,8 @@ func (ev *evaluator) value(expr hcl.Expression, ea *each) (val cty.Value, ok boo
 }
 
 // context makes what an expression needs to be evaluated: the values of the
-// names in it, and the functions. tainted is true when one is sensitive.
-func (ev *evaluator) context(expr hcl.Expression, ea *each) (ctx *hcl.EvalContext, tainted, ok bool) {
+// names in it, which are also returned, and the functions.
+func (ev *evaluator) context(expr hcl.Expression, ea *each) (ctx *hcl.EvalContext, used []cty.Value, ok bool) {
 	ok = true
 	roots := map[string]map[string]cty.Value{}
 	all := map[string]cty.Value{}
@@ -133,6 +134,7 @@ func (ev *evaluator) context(expr hcl.Expression, ea *each) (ctx *hcl.EvalContex
 			val, found = ev.eachValue(tr, name, ea)
 		case name == "" && len(tr) > 1 && referable(root), len(tr) == 1 && referable(root):
 			all[root] = ev.wholeType(root)
+			used = append(used, all[root])
 			continue
 		default:
 			val, found = ev.lookup(tr, root, name, ea)
@@ -141,7 +143,7 @@ func (ev *evaluator) context(expr hcl.Expression, ea *each) (ctx *hcl.EvalContex
 			ok = false
 			continue
 		}
-		tainted = tainted || val.ContainsMarked()
+		used = append(used, val)
 		if roots[root] == nil {
 			roots[root] = map[string]cty.Value{}
 		}
@@ -153,7 +155,7 @@ func (ev *evaluator) context(expr hcl.Expression, ea *each) (ctx *hcl.EvalContex
 			all[root] = cty.ObjectVal(vals)
 		}
 	}
-	return ctx, tainted, ok
+	return ctx, used, ok
 }
 
 // stepName is the name after the first dot: rack.a01 or rack["a01"].

@@ -7,26 +7,59 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/rogpeppe/go-internal/txtar"
 )
 
-// seeds are every configuration file of the tests and examples, and some
-// that are hostile.
-func seeds(f *testing.F) []string {
-	out := []string{
-		strings.Repeat("(", 100000), "locals {\n x = " + strings.Repeat("[", 100000), "locals {\n x = " + strings.Repeat("1+", 100000) + "1\n}",
-		"locals {\n x = " + strings.Repeat("-", 100000) + "1\n}", "locals {\n x = 1e999999999\n}", "locals {\n x = \"${1e999999999}\"\n}",
-		"locals {\n x = format(\"%999999999d\", 1)\n}", "locals {\n x = range(1e18)\n}", "locals {\n x = hostlist(\"n[0-99999][0-99999]\")\n}",
-		"locals {\n x = file(\"/dev/zero\")\n}", "locals {\n x = file(\".\")\n}", "locals {\n x = \"" + strings.Repeat("${\"", 50000) + "\n}",
-		"locals {\n x = local.x\n}", "locals {\n x = csvdecode(\"a,a\\n1,2\")\n}", "locals {\n x = var\n y = each\n z = rack\n}",
-		"rack \"r\" {\n for_each = rack\n}", "rack \"r\" {\n for_each = { a = rack.a }\n}", "variable \"v\" {\n type = list\n default = v\n}",
-		"variable \"v\" {\n sensitive = true\n type = object({ a = string })\n default = { a = \"x\" }\n}\ncredential \"c\" {\n username = \"u\"\n password = var.v\n}",
-		"{\"rack\": " + strings.Repeat("[", 100000), `{"rack": {"r": {"height": "${1e99999}"}}}`, `{"rack": {"r": {"height": 1e999999999}}}`,
-		"hardware \"h\" {\n dynamic \"hca\" {\n for_each = range(3)\n labels = [hca.value]\n content {}\n }\n}", "\xff\xfe", "\x00",
-		"locals {\n x = 1 / 0\n y = cidrhost(\"10.0.0.0/8\", 1/0)\n}", "node \"n\" {\n for_each = [null]\n}", "fabric \"f\" {\n link_layer = \"ethernet\"\n cables = [null, 1, {}]\n}",
-		"locals {\n x = cidrsubnet(\"10.0.0.0/8\", 1e300, 1)\n}", "locals {\n x = templatefile(\"fuzz.hcl\", {})\n}",
+// hostile are files that would exhaust a stack, memory or patience; n sets their size.
+func hostile(n int) []string {
+	return []string{
+		strings.Repeat("(", n), "locals {\n x = " + strings.Repeat("[", n), "locals {\n x = " + strings.Repeat("1+", n) + "1\n}",
+		"locals {\n x = " + strings.Repeat("-", n) + "1\n}", "locals {\n x = \"" + strings.Repeat("${\"", n) + "\n}",
+		"locals {\n x = a" + strings.Repeat("[*]", n) + "\n}", "locals {\n x = " + strings.Repeat("true ? 1 : ", n) + "1\n}",
+		"locals {\n x = \"" + strings.Repeat("%{if true}", n) + "\"\n}", strings.Repeat("rack \"r\" {\n", n),
+		"{\"rack\": " + strings.Repeat("[", n), "{\"locals\": {\"x\": \"${" + strings.Repeat("(", n) + "\"}}",
 	}
+}
+
+// odd are small files that ask for much.
+var odd = []string{
+	"locals {\n x = 1e999999999\n}", "locals {\n x = \"${1e999999999}\"\n}", `{"rack": {"r": {"height": "${1e99999}"}}}`, `{"rack": {"r": {"height": 1e999999999}}}`,
+	"locals {\n x = format(\"%999999999d\", 1)\n}", "locals {\n x = range(1e18)\n}", "locals {\n x = hostlist(\"n[0-99999][0-99999]\")\n}",
+	"locals {\n x = file(\"/dev/zero\")\n}", "locals {\n x = file(\".\")\n}", "locals {\n x = templatefile(\"fuzz.hcl\", {})\n}",
+	"locals {\n x = local.x\n}", "locals {\n x = csvdecode(\"a,a\\n1,2\")\n}", "locals {\n x = var\n y = each\n z = rack\n}",
+	"rack \"r\" {\n for_each = rack\n}", "rack \"r\" {\n for_each = { a = rack.a }\n}", "variable \"v\" {\n type = list\n default = v\n}",
+	"variable \"v\" {\n sensitive = true\n type = object({ a = string })\n default = { a = \"x\" }\n}\ncredential \"c\" {\n username = \"u\"\n password = var.v\n}",
+	"hardware \"h\" {\n dynamic \"hca\" {\n for_each = range(3)\n labels = [hca.value]\n content {}\n }\n}", "\xff\xfe", "\x00",
+	"locals {\n x = 1 / 0\n y = cidrhost(\"10.0.0.0/8\", 1/0)\n}", "node \"n\" {\n for_each = [null]\n}",
+	"fabric \"f\" {\n link_layer = \"ethernet\"\n cables = [null, 1, {}]\n}", "locals {\n x = cidrsubnet(\"10.0.0.0/8\", 1e300, 1)\n}",
+	"controller {\n deadlines = { ready = null, enrolled = [] }\n}", "rack \"r\" {\n height = rack.r.height\n}", "network \"x\" {\n cidr = network[\"x\"].cidr\n}",
+	"lab \"l\" {\n machine \"n\" {\n faults = [null]\n disks = null\n }\n}", "variable \"v\" {\n sensitive = null\n type = null\n default = null\n}",
+	"rack \"r\" {\n dynamic \"x\" {}\n}", "node \"n\" {\n dynamic \"nic\" {\n for_each = var.x\n content {}\n }\n}",
+}
+
+// TestHostile: files of hostile size end in a diagnostic, and soon.
+func TestHostile(t *testing.T) {
+	for i, body := range hostile(200000) {
+		name := "c.hcl"
+		if strings.HasPrefix(body, "{") {
+			name += ".json"
+		}
+		start := time.Now()
+		c, _, diags := Load(write(t, map[string]string{name: body}), Options{Env: noEnv})
+		if c != nil || !diags.HasErrors() || diags[0].Summary == internalError {
+			t.Errorf("hostile file %d (%.40q) gave cluster %v, %v; want an error", i, body, c, diags)
+		}
+		if d := time.Since(start); d > 5*time.Second {
+			t.Errorf("hostile file %d (%.40q) took %s", i, body, d)
+		}
+	}
+}
+
+// seeds are every configuration file of the tests and examples, and hostile ones.
+func seeds(f *testing.F) []string {
+	out := append(hostile(300), odd...)
 	for _, pattern := range []string{"../examples/*/*.hcl", "starter/*.hcl", "testdata/*.hcl"} {
 		files, _ := filepath.Glob(pattern)
 		for _, file := range files {
