@@ -29,7 +29,6 @@ func (a *archiveBuilder) add(r cpio.Record) {
 }
 
 func (a *archiveBuilder) dir(name string, mode uint64) { a.add(cpio.Directory(name, mode)) }
-func (a *archiveBuilder) symlink(name, target string)  { a.add(cpio.Symlink(name, target)) }
 func (a *archiveBuilder) charDev(name string, mode, maj, minor uint64) {
 	a.add(cpio.CharDev(name, mode, maj, minor))
 }
