@@ -74,7 +74,7 @@ func parseAlias(b []byte) []alias {
 		if len(f) != 3 || f[0] != "alias" {
 			continue
 		}
-		pattern := noSlash(f[1])
+		pattern := normal(f[1])
 		literal, _, _ := strings.Cut(pattern, "*")
 		if i := strings.IndexAny(literal, `?[\`); i >= 0 {
 			literal = literal[:i]
@@ -110,12 +110,28 @@ func moduleName(file string) string {
 	return strings.ReplaceAll(strings.TrimSuffix(path.Base(file), ".ko"), "-", "_")
 }
 
-// noSlash makes path.Match treat / like any other character.
-func noSlash(s string) string { return strings.ReplaceAll(s, "/", "\x01") }
+// normal makes path.Match treat / like any other character, and - like _
+// outside of brackets, as depmod and modprobe do.
+func normal(s string) string {
+	b, within := []byte(s), false
+	for i, c := range b {
+		switch {
+		case c == '[':
+			within = true
+		case c == ']':
+			within = false
+		case c == '/':
+			b[i] = 1
+		case c == '-' && !within:
+			b[i] = '_'
+		}
+	}
+	return string(b)
+}
 
 // forAlias names the modules that say they drive modalias.
 func (m *modules) forAlias(modalias string) []string {
-	modalias = noSlash(modalias)
+	modalias = normal(modalias)
 	var names []string
 	for _, a := range m.aliases {
 		if !strings.HasPrefix(modalias, a.prefix) {
