@@ -26,7 +26,8 @@ import (
 )
 
 // childVar makes this test binary play another process: "append DIR" writes
-// until it is killed, "hold DIR" takes the lock and waits.
+// until it is killed, "grow DIR" until a write fails, "hold DIR" takes the lock
+// and waits, "follow DIR" says what it sees.
 const childVar = "FIRSTLIGHT_JOURNAL_CHILD"
 
 func TestMain(m *testing.M) {
@@ -46,9 +47,17 @@ func child(args []string) error {
 	if len(args) > 2 {
 		minFree, _ = strconv.ParseUint(args[2], 10, 64)
 	}
-	j, err := journal.Open(ctx, journal.Options{Dir: args[1], Cluster: "lab", MinFree: minFree})
+	j, err := journal.Open(ctx, journal.Options{Dir: args[1], Cluster: "lab", MinFree: minFree, ReadOnly: args[0] == "follow"})
 	if err != nil {
 		return err
+	}
+	if args[0] == "follow" {
+		for e, err := range j.Watch(ctx, 0) {
+			if err != nil {
+				return err
+			}
+			fmt.Println("saw", e.Serial)
+		}
 	}
 	if _, err = j.Lock(ctx, fmt.Sprintf("child %d", os.Getpid())); err != nil {
 		return err
@@ -311,6 +320,36 @@ func TestServingProcessKilled(t *testing.T) {
 	}
 	if d := time.Since(began); d > 5*time.Second {
 		t.Errorf("going on took %v", d)
+	}
+}
+
+// TestFollowerOutlivesWriters: a status that follows goes on while one apply
+// after the other is killed, misses nothing and writes nothing on the terminal.
+func TestFollowerOutlivesWriters(t *testing.T) {
+	dir := t.TempDir()
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	follower := start(t, "follow", dir)
+	last := int64(0)
+	for range 3 {
+		p := start(t, "append", dir)
+		time.Sleep(300 * time.Millisecond)
+		_ = p.cmd.Process.Kill()
+		acked, failure := p.drain()
+		_ = p.cmd.Wait()
+		if acked <= last {
+			t.Fatalf("a writer beside the follower acknowledged up to %d, before it there were %d: %s", acked, last, failure)
+		}
+		last = acked
+	}
+	late := time.AfterFunc(20*time.Second, func() { _ = follower.cmd.Process.Kill() })
+	defer late.Stop()
+	for want := int64(1); want <= last; want++ {
+		line, err := follower.out.ReadString('\n')
+		if err != nil || line != fmt.Sprintln("saw", want) {
+			t.Fatalf("follower said %q, %v; want serial %d of %d", line, err, want, last)
+		}
 	}
 }
 

@@ -128,6 +128,72 @@ func TestLockLost(t *testing.T) {
 	}
 }
 
+// TestForeignLock meets locks that other machines, other boots and dead
+// processes left.
+func TestForeignLock(t *testing.T) {
+	host, err := os.Hostname()
+	if err != nil {
+		t.Fatal(err)
+	}
+	raw, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
+	if err != nil {
+		t.Fatal(err)
+	}
+	ns, err := os.Readlink("/proc/self/ns/pid")
+	if err != nil {
+		t.Fatal(err)
+	}
+	boot := strings.TrimSpace(string(raw))
+	cases := []struct {
+		name, host, boot, ns string
+		pid                  int
+		refused              bool
+		atLeast, atMost      time.Duration
+	}{
+		{"another machine", "elsewhere", "b", "n", 1, true, 0, time.Second},
+		{"another container of this machine", "elsewhere", boot, "pid:[1]", 1 << 21, true, 0, time.Second},
+		{"before the last boot", host, "b", ns, 1, false, time.Second, 6 * time.Second},
+		{"a dead process", host, boot, ns, 1 << 30, false, 0, time.Second},
+		{"a process id used again", host, boot, ns, os.Getpid(), false, 0, time.Second},
+	}
+	for _, c := range cases {
+		t.Run(c.name, func(t *testing.T) {
+			dir := t.TempDir()
+			j := openDir(t, dir)
+			cl, err := clientv3.New(clientv3.Config{Endpoints: []string{"unix://" + filepath.Join(dir, "client.sock")}, Logger: zap.NewNop()})
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer cl.Close()
+			lease, err := cl.Grant(t.Context(), 2)
+			if err != nil {
+				t.Fatal(err)
+			}
+			value := fmt.Sprintf(`{"holder":"apply of old","since":"2026-11-22T23:00:00Z","pid":%d,"start":"1","boot":%q,"pidns":%q,"host":%q}`, c.pid, c.boot, c.ns, c.host)
+			if _, err := cl.Put(t.Context(), "firstlight/lab/lock", value, clientv3.WithLease(lease.ID)); err != nil {
+				t.Fatal(err)
+			}
+			began := time.Now()
+			unlock, err := j.Lock(t.Context(), "apply")
+			took := time.Since(began)
+			var locked *provision.LockedError
+			if errors.As(err, &locked) != c.refused || !c.refused && err != nil || took < c.atLeast || took > c.atMost {
+				t.Errorf("Lock = %v after %v; want refused %v, after %v to %v", err, took, c.refused, c.atLeast, c.atMost)
+			}
+			if c.refused && locked.Holder != "apply of old" {
+				t.Errorf("refused by %q", locked.Holder)
+			}
+			if unlock == nil {
+				return
+			}
+			defer unlock()
+			if _, err := j.Append(t.Context(), 0, journaltest.Events(1)...); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+}
+
 // TestDamage removes an event behind the journal's back.
 func TestDamage(t *testing.T) {
 	dir := t.TempDir()
