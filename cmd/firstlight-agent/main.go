@@ -5,7 +5,6 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"io"
 	"os"
@@ -13,7 +12,6 @@ import (
 	"runtime/debug"
 	"syscall"
 
-	"firstlight/provision/agent"
 	"firstlight/provision/agent/boot"
 )
 
@@ -74,9 +72,9 @@ func run(ctx context.Context, args []string, _ io.Reader, stdout, stderr io.Writ
 	}
 	switch verb {
 	case "inspect":
-		return inspect(ctx, asJSON, stdout, stderr)
+		return inspect(ctx, "/", asJSON, stdout, stderr)
 	case "check":
-		return check(ctx, asJSON, stdout, stderr)
+		return check(ctx, "/", asJSON, stdout, stderr)
 	case "version", "-version", "--version":
 		fmt.Fprintln(stdout, "firstlight-agent", version())
 		return exitOK
@@ -89,28 +87,6 @@ func run(ctx context.Context, args []string, _ io.Reader, stdout, stderr io.Writ
 	}
 	fmt.Fprintf(stderr, "firstlight-agent: unknown verb %q; see firstlight-agent --help\n", verb)
 	return exitUsage
-}
-
-func inspect(ctx context.Context, asJSON bool, stdout, stderr io.Writer) int {
-	found := agent.Inspect(ctx, "/")
-	_ = asJSON
-	return print(found, stdout, stderr)
-}
-
-func check(ctx context.Context, asJSON bool, stdout, stderr io.Writer) int {
-	checks := agent.Check(ctx, "/", agent.Boot{})
-	_ = asJSON
-	return print(checks, stdout, stderr)
-}
-
-func print(v any, stdout, stderr io.Writer) int {
-	e := json.NewEncoder(stdout)
-	e.SetIndent("", "  ")
-	if err := e.Encode(v); err != nil {
-		fmt.Fprintln(stderr, "firstlight-agent:", err)
-		return exitFail
-	}
-	return exitOK
 }
 
 // version is the module version or the revision that this was built from.

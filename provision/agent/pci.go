@@ -22,6 +22,9 @@ func (fs FS) pci() []api.PCIDevice {
 			Speed:   fs.line(dir + "current_link_speed"),
 			NUMA:    -1,
 		}
+		if d.Speed == "Unknown" { // a device that is not on a PCIe link, as in a VM
+			d.Speed = ""
+		}
 		if w, ok := fs.number(dir + "current_link_width"); ok && w < 255 { // 255: no link
 			d.Width = int(w)
 		}

@@ -2,7 +2,10 @@ package boot
 
 import (
 	"encoding/json"
+	"errors"
+	"fmt"
 	"os"
+	"path/filepath"
 
 	"firstlight/provision/agent"
 )
@@ -21,9 +24,11 @@ type Handover struct {
 	RootDigest string     `json:"root_digest"` // as measured, sha256:<hex>
 }
 
-func readHandover() (Handover, error) {
+func readHandover() (Handover, error) { return readHandoverFile(handoverPath) }
+
+func readHandoverFile(path string) (Handover, error) {
 	var h Handover
-	b, err := os.ReadFile(handoverPath)
+	b, err := os.ReadFile(path)
 	if err != nil {
 		return h, err
 	}
@@ -43,4 +48,19 @@ func (h Handover) write() error {
 func (h Handover) forget() error {
 	h.Token = ""
 	return h.write()
+}
+
+// ReadFacts is what the handover under root says of the boot, for checks from
+// a shell. Without a handover, firstlight did not boot an image here: nothing
+// is known, and that is no error.
+func ReadFacts(root string) (agent.Boot, error) {
+	path := filepath.Join(root, handoverPath)
+	h, err := readHandoverFile(path)
+	if errors.Is(err, os.ErrNotExist) {
+		return agent.Boot{}, nil
+	}
+	if err != nil {
+		return agent.Boot{}, fmt.Errorf("%s: %w", path, err)
+	}
+	return agent.Boot{MAC: h.Args.MAC, Kind: h.Args.Kind, RootDeclared: h.Args.Root, RootMeasured: h.RootDigest}, nil
 }

@@ -1,0 +1,121 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"firstlight/provision/agent"
+	"firstlight/provision/agent/api"
+)
+
+func TestRunUsage(t *testing.T) {
+	tests := []struct {
+		args   []string
+		code   int
+		stdout string // part of it
+		stderr string // part of it
+	}{
+		{nil, exitUsage, "", "usage: firstlight-agent inspect"},
+		{[]string{"--help"}, exitOK, "examples:", ""},
+		{[]string{"check", "--help"}, exitOK, "examples:", ""},
+		{[]string{"version"}, exitOK, "firstlight-agent ", ""},
+		{[]string{"inspct"}, exitUsage, "", `unknown verb "inspct"; see firstlight-agent --help`},
+		{[]string{"check", "-yaml"}, exitUsage, "", `firstlight-agent check: unknown argument "-yaml"`},
+	}
+	for _, tt := range tests {
+		var stdout, stderr bytes.Buffer
+		code := run(context.Background(), tt.args, nil, &stdout, &stderr)
+		if code != tt.code || !strings.Contains(stdout.String(), tt.stdout) || !strings.Contains(stderr.String(), tt.stderr) {
+			t.Errorf("run(%q) = %d, %q, %q; want %d, %q, %q", tt.args, code, stdout.String(), stderr.String(), tt.code, tt.stdout, tt.stderr)
+		}
+		if (tt.stdout == "" && stdout.Len() > 0) || (tt.stderr == "" && stderr.Len() > 0) {
+			t.Errorf("run(%q) writes to the wrong stream: stdout %q, stderr %q", tt.args, stdout.String(), stderr.String())
+		}
+	}
+}
+
+// The machine that runs the test is inspected for real.
+func TestRunInspect(t *testing.T) {
+	var stdout, stderr bytes.Buffer
+	if code := run(context.Background(), []string{"inspect", "-json"}, nil, &stdout, &stderr); code != exitOK {
+		t.Fatalf("inspect -json = %d, %s", code, stderr.String())
+	}
+	var found api.Inspection
+	if err := json.Unmarshal(stdout.Bytes(), &found); err != nil {
+		t.Fatal(err)
+	}
+	if found.CPU.Threads == 0 || found.Memory.Total == 0 {
+		t.Errorf("inspect -json = %+v; want CPUs and memory", found)
+	}
+	stdout.Reset()
+	if code := run(context.Background(), []string{"inspect"}, nil, &stdout, &stderr); code != exitOK || !strings.Contains(stdout.String(), "memory  ") {
+		t.Errorf("inspect = %d, %q", code, stdout.String())
+	}
+}
+
+func TestCheck(t *testing.T) {
+	fs := t.TempDir()
+	put := func(name, text string) {
+		t.Helper()
+		path := filepath.Join(fs, name)
+		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	var stdout, stderr bytes.Buffer
+	if code := check(context.Background(), agent.FS(fs), true, &stdout, &stderr); code != exitNotRun {
+		t.Errorf("check of an empty machine = %d; want %d", code, exitNotRun)
+	}
+	put("run/firstlight/boot.json", `{"args":{"kind":"image","root":"sha256:aa","mac":"52:54:00:aa:00:01"},"root_digest":"sha256:bb"}`)
+	stdout.Reset()
+	if code := check(context.Background(), agent.FS(fs), true, &stdout, &stderr); code != exitFail {
+		t.Errorf("check with a wrong root digest = %d; want %d", code, exitFail)
+	}
+	var out struct {
+		Engine string
+		Checks []api.Check
+	}
+	if err := json.Unmarshal(stdout.Bytes(), &out); err != nil {
+		t.Fatal(err)
+	}
+	last := out.Checks[len(out.Checks)-1]
+	want := api.Check{Name: "image.root", Verdict: "fail", Reading: "sha256:bb", Threshold: "sha256:aa", Source: last.Source, Part: "root file system"}
+	if out.Engine != "node" || last != want {
+		t.Errorf("check = engine %q, last %+v; want node, %+v", out.Engine, last, want)
+	}
+	stdout.Reset()
+	if code := check(context.Background(), agent.FS(fs), false, &stdout, &stderr); code != exitFail || !strings.Contains(stdout.String(), "image.root") {
+		t.Errorf("check as text = %d, %q", code, stdout.String())
+	}
+	put("run/firstlight/boot.json", "{")
+	if code := check(context.Background(), agent.FS(fs), false, &stdout, &stderr); code != exitFail || !strings.Contains(stderr.String(), "boot.json: unexpected end of JSON input") {
+		t.Errorf("check with a torn boot.json = %d, %q", code, stderr.String())
+	}
+}
+
+func TestExitCode(t *testing.T) {
+	tests := []struct {
+		verdicts []string
+		want     int
+	}{
+		{[]string{"pass", "not-applicable"}, exitOK}, {[]string{"pass", "not-run"}, exitNotRun},
+		{[]string{"not-run", "fail", "pass"}, exitFail}, {[]string{"maybe"}, exitNotRun},
+	}
+	for _, tt := range tests {
+		var checks []api.Check
+		for _, v := range tt.verdicts {
+			checks = append(checks, api.Check{Verdict: v})
+		}
+		if got := exitCode(checks); got != tt.want {
+			t.Errorf("exitCode(%q) = %d; want %d", tt.verdicts, got, tt.want)
+		}
+	}
+}
