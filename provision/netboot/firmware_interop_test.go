@@ -26,6 +26,18 @@ const kernelEnv = "FIRSTLIGHT_TEST_KERNEL"
 // TFTP, iPXE, script, kernel, initrds, token, user space, and proves each from
 // what the server saw. -v prints when each step was.
 func TestFirmwareBoots(t *testing.T) {
+	testBoots(t, uefi, KindDHCPAck, KindTFTPRead, KindRouterAdvert, KindScript, KindKernel, KindInitrd, KindToken)
+}
+
+// TestBIOSBoots does the same with SeaBIOS, whose boot ROM is an iPXE already.
+func TestBIOSBoots(t *testing.T) {
+	if _, err := os.Stat(biosROM); err != nil {
+		t.Skip("needs " + biosROM + ", Debian package ipxe-qemu")
+	}
+	testBoots(t, bios, KindDHCPAck, KindScript, KindKernel, KindInitrd, KindToken)
+}
+
+func testBoots(t *testing.T, fw func(*testing.T) []string, kinds ...Kind) {
 	kernelDir := needMachine(t)
 	if !inNamespace(t) {
 		return
@@ -39,7 +51,7 @@ func TestFirmwareBoots(t *testing.T) {
 	boot := testBoot(t, r, kernelDir)
 	r.boot = func(BootRequest) (*Boot, error) { return boot, nil }
 	r.start()
-	m := r.powerOn(180 * time.Second)
+	m := r.powerOn(180*time.Second, fw)
 	var said string
 	select {
 	case said = <-hello:
@@ -50,7 +62,7 @@ func TestFirmwareBoots(t *testing.T) {
 	if want := "n1 b-1 one-time-secret mode=400 uptime="; !strings.HasPrefix(said, want) {
 		t.Errorf("the node said %q; want %q first", said, want)
 	}
-	for _, kind := range []Kind{KindDHCPAck, KindTFTPRead, KindRouterAdvert, KindScript, KindKernel, KindInitrd, KindToken} {
+	for _, kind := range kinds {
 		if e := r.want(kind); e.Node != "n1" {
 			t.Errorf("%s of node %q; want n1", kind, e.Node)
 		}
@@ -69,7 +81,7 @@ func TestFirmwareReportsFailure(t *testing.T) {
 	boot.Initrds = append(boot.Initrds, Blob{Digest: "sha256:" + strings.Repeat("0", 64), Name: "absent"})
 	r.boot = func(BootRequest) (*Boot, error) { return boot, nil }
 	r.start()
-	m := r.powerOn(120 * time.Second)
+	m := r.powerOn(120*time.Second, uefi)
 	for m.ctx.Err() == nil {
 		if _, err := r.find(KindBootFailed); err == nil {
 			break
@@ -98,7 +110,7 @@ func TestFirmwareGoesOnToNextDevice(t *testing.T) {
 	}
 	r := newBridgeRig(t)
 	r.start()
-	m := r.powerOn(40 * time.Second)
+	m := r.powerOn(60*time.Second, uefi)
 	for m.ctx.Err() == nil {
 		if _, err := r.find(KindBootLocal); err == nil {
 			break
@@ -114,6 +126,7 @@ func TestFirmwareGoesOnToNextDevice(t *testing.T) {
 
 const (
 	ovmfCode = "/usr/share/OVMF/OVMF_CODE_4M.fd"
+	biosROM  = "/usr/lib/ipxe/qemu/pxe-virtio.rom"
 	ovmfVars = "/usr/share/OVMF/OVMF_VARS_4M.fd"
 )
 
@@ -139,6 +152,28 @@ func testBoot(t *testing.T, r *rig, kernelDir string) *Boot {
 		Args:    append([]string{"test.address=10.99.0.11/24", "console=ttyS0", "quiet", "panic=5"}, strings.Fields(os.Getenv("NETBOOT_TEST_ARGS"))...)}
 }
 
+const nic = "virtio-net-pci,netdev=n0,bootindex=1,mac="
+
+// uefi is OVMF and its own PXE client.
+func uefi(t *testing.T) []string {
+	t.Helper()
+	vars := filepath.Join(t.TempDir(), "vars.fd")
+	data, err := os.ReadFile(ovmfVars)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(vars, data, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	return []string{"-drive", "if=pflash,format=raw,readonly=on,file=" + ovmfCode, "-drive", "if=pflash,format=raw,file=" + vars,
+		"-device", nic + nodeMAC.String() + ",romfile="}
+}
+
+// bios is SeaBIOS and the NIC's boot ROM.
+func bios(*testing.T) []string {
+	return []string{"-device", nic + nodeMAC.String() + ",romfile=" + biosROM}
+}
+
 // machine is a virtual machine that was powered on at start.
 type machine struct {
 	r       *rig
@@ -149,22 +184,13 @@ type machine struct {
 	console chan string
 }
 
-func (r *rig) powerOn(limit time.Duration) *machine {
+func (r *rig) powerOn(limit time.Duration, fw func(*testing.T) []string) *machine {
 	t := r.t
 	t.Helper()
-	vars := filepath.Join(t.TempDir(), "vars.fd")
-	data, err := os.ReadFile(ovmfVars)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := os.WriteFile(vars, data, 0o644); err != nil {
-		t.Fatal(err)
-	}
 	args := []string{"-display", "none", "-no-reboot", "-nodefaults", "-m", "1024", "-serial", "stdio",
-		"-drive", "if=pflash,format=raw,readonly=on,file=" + ovmfCode, "-drive", "if=pflash,format=raw,file=" + vars,
 		"-netdev", "tap,id=n0,ifname=tap0,script=no,downscript=no"}
 	args = append(args, strings.Fields(envOr("NETBOOT_TEST_MACHINE", "-machine q35,accel=tcg -cpu max -smp 2"))...)
-	args = append(args, strings.Fields(envOr("NETBOOT_TEST_NIC", "-device virtio-net-pci,netdev=n0,mac="+nodeMAC.String()+",romfile=,bootindex=1"))...)
+	args = append(args, fw(t)...)
 	m := &machine{r: r, start: time.Now(), console: make(chan string, 1)}
 	m.ctx, m.stop = context.WithTimeout(t.Context(), limit)
 	t.Cleanup(m.stop)

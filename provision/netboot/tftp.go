@@ -9,9 +9,11 @@ import (
 	"net"
 	"net/netip"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/pin/tftp/v3"
+	"golang.org/x/sys/unix"
 )
 
 // Lock-step TFTP stands still for a whole time-out per lost packet, so the
@@ -55,8 +57,8 @@ func (s *Server) serveTFTP(ctx context.Context, name string, w io.ReaderFrom, lo
 	n, err := w.ReadFrom(&loaderReader{Reader: bytes.NewReader(data), ctx: ctx})
 	ev.Bytes, ev.Duration = n, time.Since(start)
 	if err != nil {
-		// EDK2 asks for the size first and then aborts: not a failure.
-		if n == 0 && strings.Contains(err.Error(), "code=8") || strings.Contains(err.Error(), "User aborted") {
+		// EDK2 first asks for the size alone, and aborts when it has it.
+		if n == 0 && strings.Contains(err.Error(), "code=") {
 			return nil
 		}
 		ev.Kind, ev.Detail = KindTFTPFailed, fmt.Sprintf("%s: broke off after %d of %d bytes: %v", ev.Detail, n, len(data), err)
@@ -79,16 +81,22 @@ func (r *loaderReader) Read(b []byte) (int, error) {
 	return r.Reader.Read(b)
 }
 
-// WriteTo hides bytes.Reader's, which would pass Read by.
-func (r *loaderReader) WriteTo(w io.Writer) (int64, error) {
-	return io.Copy(w, struct{ io.Reader }{r})
-}
-
 func listenTFTP(ctx context.Context, ifi *net.Interface, at netip.AddrPort) (*net.UDPConn, error) {
-	lc := net.ListenConfig{Control: bindToDevice(ifi.Name, false)}
+	lc := net.ListenConfig{Control: func(network, address string, c syscall.RawConn) error {
+		return errors.Join(packetInfo(network, address, c), bindToDevice(ifi.Name, false)(network, address, c))
+	}}
 	pc, err := lc.ListenPacket(ctx, "udp4", at.String())
 	if err != nil {
 		return nil, err
 	}
 	return pc.(*net.UDPConn), nil
+}
+
+// packetInfo asks for the interface of each packet, by which the library finds
+// the MTU. It asks so itself, but too late for a packet that comes before: that
+// transfer would get blocks of 512 bytes.
+func packetInfo(_, _ string, c syscall.RawConn) error {
+	var err error
+	cerr := c.Control(func(fd uintptr) { err = unix.SetsockoptInt(int(fd), unix.IPPROTO_IP, unix.IP_PKTINFO, 1) })
+	return errors.Join(cerr, err)
 }
