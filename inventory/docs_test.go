@@ -1,0 +1,164 @@
+package inventory
+
+import (
+	"fmt"
+	"os"
+	"sort"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+//go:generate go test -run ^TestDocs$ -update .
+
+const docsHead = "<!-- Generated from inventory/schema.go and inventory/functions.go by `go generate ./inventory`. Do not edit. -->\n\n" + `# The inventory language
+
+One directory is one configuration: every ` + "`*.hcl`" + ` and ` + "`*.hcl.json`" + ` file in it, in any order. The syntax is HCL 2.
+` + "`firstlight validate`" + ` checks it offline and reports every mistake at once; ` + "`firstlight fmt`" + ` lays it out; ` + "`firstlight init`" + ` writes a first one.
+
+## Values
+
+` + "```hcl" + `
+variable "bmc_password" {      # var.bmc_password
+  type        = string         # string, number, bool, list(...), map(...), object({...})
+  default     = "..."          # without one, a value must be given
+  sensitive   = true           # never shown; only passwords may use it
+  description = "..."
+}
+
+locals {                       # local.assets; in any order
+  assets = { for row in csvdecode(file("assets.csv")) : row.hostname => row }
+}
+
+node "hnode" {
+  for_each = local.assets      # a map, an object, or a list of strings
+  rack     = rack.a01          # a block, by type and name
+  hardware = hardware[each.value.class]
+  serial   = each.value.serial # each.key and each.value
+  # ...
+}
+` + "```" + `
+
+- A variable's value comes from ` + "`-var name=value`, else `-var-file FILE`, else `FIRSTLIGHT_VAR_name`" + `, else its default. A sensitive variable
+  used only as a password may be without one for ` + "`validate` and `plan`" + `.
+- A reference gives the block's attributes too: ` + "`network.provision.cidr`" + `. Blocks that can be referred to: %s.
+- With ` + "`for_each`" + ` an instance is named by its attribute ` + "`name`" + ` where the block has one, else by ` + "`each.key`" + `. ` + "`dynamic`" + ` blocks repeat nested blocks.
+- Text becomes a number where one is wanted, so CSV cells need no conversion. An empty cell is no value, except for text.
+- Paths are relative to the configuration directory.
+
+| kind | written as |
+|---|---|
+| size | ` + "`\"2TiB\"`, `\"7.68TB\"`" + `: %s |
+| duration | ` + "`\"90s\"`, `\"1h30m\"`" + `: %s |
+| bandwidth | ` + "`\"360Gb/s\"`, `\"45GB/s\"`" + `: %s |
+| power | ` + "`\"40kW\"`" + `: %s |
+| link rate | a name (%s) or a bandwidth |
+| address, network | IPv4: ` + "`\"10.10.0.11\"`, `\"10.10.0.0/22\"`" + ` |
+| MAC address | ` + "`\"52:54:00:10:00:01\"`" + `, with dashes, in Cisco's dots, or bare |
+| PCI id | ` + "`\"10de:2335\"`" + ` |
+
+## Blocks
+
+`
+
+// docs is docs/inventory.md.
+func docs() string {
+	var refs []string
+	for _, b := range topBlocks {
+		if referable(b.name) {
+			refs = append(refs, b.name)
+		}
+	}
+	var out strings.Builder
+	fmt.Fprintf(&out, docsHead, strings.Join(refs, ", "), unitNames(sizeUnits), unitNames(durationUnits), unitNames(bandwidthUnits), unitNames(powerUnits), unitNames(linkRates))
+	for _, b := range topBlocks {
+		docBlock(&out, b, "###", "")
+	}
+	out.WriteString("## Functions\n\n| function | gives |\n|---|---|\n")
+	for _, f := range ownFunctions {
+		fmt.Fprintf(&out, "| `%s` | %s |\n", f.usage, f.doc)
+	}
+	names := keys(standard)
+	sort.Strings(names)
+	fmt.Fprintf(&out, "\nAnd those of the cty standard library: `%s`.\n", strings.Join(names, "`, `"))
+	return out.String()
+}
+
+func unitNames(units []unit) string {
+	names := make([]string, len(units))
+	for i, u := range units {
+		names[i] = u.name
+	}
+	return strings.Join(names, ", ")
+}
+
+func docBlock(out *strings.Builder, b *blockSchema, level, outer string) {
+	title := b.name
+	if b.label != "" {
+		title += " \"" + strings.ToUpper(b.label) + "\""
+	}
+	fmt.Fprintf(out, "%s %s`%s`\n\n%s", level, outer, title, b.doc)
+	switch {
+	case b.need:
+		out.WriteString(" Required.")
+	case outer == "" && b.single:
+		out.WriteString(" At most one.")
+	}
+	if b.forEach {
+		out.WriteString(" Takes `for_each`.")
+	}
+	out.WriteString("\n\n")
+	if len(b.attrs) > 0 {
+		out.WriteString("| attribute | kind | default | |\n|---|---|---|---|\n")
+	}
+	for _, a := range b.attrs {
+		def := ""
+		switch {
+		case a.required:
+			def = "required"
+		case a.def != "":
+			def = "`" + a.def + "`"
+		}
+		kind := string(a.kind)
+		switch {
+		case a.kind == kindRef:
+			kind = "reference to " + a.ref
+		case len(a.oneOf) > 0:
+			kind = "`" + strings.Join(a.oneOf, "` \\| `") + "`"
+			if a.kind == kindStrings {
+				kind = "list of " + kind
+			}
+		case a.kind == kindInt:
+			kind = fmt.Sprintf("%s, %d–%d", kind, a.min, a.max)
+		case a.kind == kindDeadlines:
+			kind = "map of durations by `" + strings.Join(lifecycleStates, "`, `") + "`"
+		}
+		fmt.Fprintf(out, "| `%s` | %s | %s | %s |\n", a.name, kind, def, a.doc)
+	}
+	if len(b.attrs) > 0 {
+		out.WriteString("\n")
+	}
+	for _, n := range b.blocks {
+		docBlock(out, n, "####", b.name+" › ")
+	}
+}
+
+// TestDocs holds docs/inventory.md against the tables it is made from.
+func TestDocs(t *testing.T) {
+	const path = "../docs/inventory.md"
+	want := docs()
+	if *update {
+		if err := os.WriteFile(path, []byte(want), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		return
+	}
+	got, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(want, string(got)); diff != "" {
+		t.Errorf("%s is out of date; run go generate ./inventory (-want +got):\n%s", path, diff)
+	}
+}
