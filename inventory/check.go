@@ -7,7 +7,6 @@ import (
 	"net/netip"
 	"regexp"
 	"slices"
-	"strings"
 
 	"github.com/hashicorp/hcl/v2"
 )
@@ -228,10 +227,19 @@ func (ev *evaluator) checkLab() {
 	}
 }
 
-// checkCables finds ports cabled twice and ports that a declared node does not have.
+// strayPort is a port name in the cables that the hardware does not declare.
+type strayPort struct {
+	first Cable
+	hw    *Hardware
+	port  string
+	nodes []string
+}
+
+// checkCables finds ports cabled twice and ports that declared nodes do not have.
 func (ev *evaluator) checkCables() {
 	for _, in := range ev.insts("fabric") {
 		ports := map[[2]string]Cable{}
+		var strays []*strayPort
 		for _, c := range get[[]Cable](in, "cables") {
 			ends := [2][2]string{{c.ADevice, c.APort}, {c.BDevice, c.BPort}}
 			if ends[0] == ends[1] {
@@ -244,28 +252,39 @@ func (ev *evaluator) checkCables() {
 					continue
 				}
 				ports[end] = c
-				ev.checkPort(in, c, end)
+				strays = ev.checkPort(strays, c, end)
 			}
+		}
+		for _, s := range strays {
+			names := make([]string, len(s.hw.HCAs))
+			for i, h := range s.hw.HCAs {
+				names[i] = h.Name
+			}
+			ev.add(hcl.DiagWarning, s.first.Range, in.each, "Undeclared port", fmt.Sprintf("%s of %s has a cable, but hardware %q declares no hca of that name: %s%s",
+				s.port, Fold(s.nodes), s.hw.Name, listed(names), didYouMean(s.port, names)))
 		}
 	}
 }
 
-// checkPort checks the end of a cable that is at a declared node.
-func (ev *evaluator) checkPort(in *inst, c Cable, end [2]string) {
+// checkPort notes the end of a cable at a declared node whose hardware has
+// HCAs, but not this one. What is not declared is not checked, so it is no error.
+func (ev *evaluator) checkPort(strays []*strayPort, c Cable, end [2]string) []*strayPort {
 	n := ev.named["node"][end[0]]
 	if n == nil {
-		return
+		return strays
 	}
 	hw := object[Hardware](n, "hardware")
-	if hw == nil || len(hw.HCAs) == 0 {
-		return
+	if hw == nil || len(hw.HCAs) == 0 || slices.ContainsFunc(hw.HCAs, func(h HCA) bool { return h.Name == end[1] }) {
+		return strays
 	}
-	names := make([]string, len(hw.HCAs))
-	for i, h := range hw.HCAs {
-		if h.Name == end[1] {
-			return
+	for _, s := range strays {
+		if s.hw == hw && s.port == end[1] {
+			s.nodes = append(s.nodes, end[0])
+			return strays
 		}
-		names[i] = h.Name
 	}
-	ev.errorAt(c.Range, in.each, "Unknown port", "%s has no hca %q: hardware %q has %s%s", end[0], end[1], hw.Name, strings.Join(names, ", "), didYouMean(end[1], names))
+	if len(strays) >= 100 {
+		return strays // a name of its own for every port: enough has been said
+	}
+	return append(strays, &strayPort{first: c, hw: hw, port: end[1], nodes: []string{end[0]}})
 }

@@ -6,6 +6,7 @@ package inventory
 import (
 	"net"
 	"net/netip"
+	"sort"
 	"time"
 
 	"github.com/hashicorp/hcl/v2"
@@ -35,6 +36,10 @@ type Cluster struct {
 
 // Node returns the node of that name, or nil.
 func (c *Cluster) Node(name string) *Node {
+	if i, ok := sort.Find(len(c.Nodes), func(i int) int { return natural(name, c.Nodes[i].Name) }); ok {
+		return c.Nodes[i]
+	}
+	// A cluster made by hand need not be in order.
 	for _, n := range c.Nodes {
 		if n.Name == name {
 			return n

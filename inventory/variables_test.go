@@ -140,32 +140,35 @@ node "n1" {
 	}
 }
 
+const secret = "Hunter2-xyzzy"
+
+// leaks are mistakes of every kind that touch a secret.
+var leaks = map[string]string{
+	"argument":      "locals {\n  x = cidrhost(var.p, 1)\n}\n",
+	"derived":       "locals {\n  x = cidrhost(upper(var.p), 1)\n}\n",
+	"local":         "locals {\n  s = \"${var.p}!\"\n  x = tonumber(local.s)\n}\n",
+	"serial":        "rack \"r\" {\n  name = var.p\n}\n",
+	"number":        "rack \"r\" {\n  height = var.p\n}\n",
+	"reference":     "node \"n\" {\n  rack = var.p\n}\n",
+	"for_each":      "rack \"r\" {\n  for_each = [var.p]\n}\n",
+	"file":          "locals {\n  x = file(var.p)\n}\n",
+	"index":         "locals {\n  x = { a = 1 }[var.p]\n}\n",
+	"through block": "credential \"c\" {\n  username = \"u\"\n  password = var.p\n}\nlocals {\n  x = tonumber(credential.c.password)\n}\n",
+	"literal":       "credential \"c\" {\n  username = 3 + {}\n  password = \"" + secret + "\" \n}\n",
+	"same line":     "credential \"c\" { password = \"" + secret + "\" }\n",
+	"default":       "variable \"q\" {\n  sensitive = true\n  type = number\n  default = \"" + secret + "\"\n}\n",
+	"default line":  "variable \"q\" {\n  sensitive = \"maybe\"\n  default = \"" + secret + "\"\n}\n",
+	"syntax":        "credential \"c\" {\n  password = \"" + secret + "\"\n  ] \n}\n",
+	"csv":           "locals {\n  x = csvdecode(\"a,b\\n${var.p}\")\n}\n",
+	"json":          "locals {\n  x = jsondecode(var.p)\n}\n",
+	"template":      "locals {\n  x = templatefile(\"t.tmpl\", { p = var.p })\n}\n",
+	"fine":          "credential \"c\" {\n  username = \"u\"\n  password = var.p\n}\n",
+}
+
 // TestSecretNeverShown plants a secret where mistakes of every kind touch it,
 // and looks for it in all that Load gives to others.
 func TestSecretNeverShown(t *testing.T) {
-	const secret = "Hunter2-xyzzy"
-	uses := map[string]string{
-		"argument":      "locals {\n  x = cidrhost(var.p, 1)\n}\n",
-		"derived":       "locals {\n  x = cidrhost(upper(var.p), 1)\n}\n",
-		"local":         "locals {\n  s = \"${var.p}!\"\n  x = tonumber(local.s)\n}\n",
-		"serial":        "rack \"r\" {\n  name = var.p\n}\n",
-		"number":        "rack \"r\" {\n  height = var.p\n}\n",
-		"reference":     "node \"n\" {\n  rack = var.p\n}\n",
-		"for_each":      "rack \"r\" {\n  for_each = [var.p]\n}\n",
-		"file":          "locals {\n  x = file(var.p)\n}\n",
-		"index":         "locals {\n  x = { a = 1 }[var.p]\n}\n",
-		"through block": "credential \"c\" {\n  username = \"u\"\n  password = var.p\n}\nlocals {\n  x = tonumber(credential.c.password)\n}\n",
-		"literal":       "credential \"c\" {\n  username = 3 + {}\n  password = \"" + secret + "\" \n}\n",
-		"same line":     "credential \"c\" { password = \"" + secret + "\" }\n",
-		"default":       "variable \"q\" {\n  sensitive = true\n  type = number\n  default = \"" + secret + "\"\n}\n",
-		"default line":  "variable \"q\" {\n  sensitive = \"maybe\"\n  default = \"" + secret + "\"\n}\n",
-		"syntax":        "credential \"c\" {\n  password = \"" + secret + "\"\n  ] \n}\n",
-		"csv":           "locals {\n  x = csvdecode(\"a,b\\n${var.p}\")\n}\n",
-		"json":          "locals {\n  x = jsondecode(var.p)\n}\n",
-		"template":      "locals {\n  x = templatefile(\"t.tmpl\", { p = var.p })\n}\n",
-		"fine":          "credential \"c\" {\n  username = \"u\"\n  password = var.p\n}\n",
-	}
-	for name, use := range uses {
+	for name, use := range leaks {
 		t.Run(name, func(t *testing.T) {
 			dir := write(t, map[string]string{
 				"v.hcl":  "variable \"p\" {\n  type = string\n  sensitive = true\n}\n",
