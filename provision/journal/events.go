@@ -111,13 +111,27 @@ func (j *Journal) put(ctx context.Context, c *clientv3.Client, after int64, g gr
 		_ = json.Unmarshal(kvs[0].Value, &r)
 		return fmt.Errorf("%w: %s has the writer's lock", provision.ErrConflict, r.Holder)
 	} else if len(kvs) == 0 && rev != 0 {
-		return fmt.Errorf("%w: this process lost the writer's lock", provision.ErrConflict)
+		return j.putAnew(ctx, c, after, g, value, rev)
 	}
 	last := int64(0)
 	if kvs := resp.Responses[0].GetResponseRange().Kvs; len(kvs) == 1 {
 		last, _ = strconv.ParseInt(string(kvs[0].Value), 16, 64)
 	}
 	return fmt.Errorf("%w: its last serial is %d, expected %d", provision.ErrConflict, last, after)
+}
+
+// putAnew repeats put once the lock, which had run out, is taken anew.
+func (j *Journal) putAnew(ctx context.Context, c *clientv3.Client, after int64, g group, value string, rev int64) error {
+	j.lockMu.Lock()
+	h := j.lock
+	j.lockMu.Unlock()
+	if h == nil {
+		return fmt.Errorf("%w: this process gave the writer's lock back", provision.ErrConflict)
+	}
+	if err := j.relock(ctx, h, rev); err != nil {
+		return err
+	}
+	return j.put(ctx, c, after, g, value)
 }
 
 // Read returns all events after a serial, in order, and the last serial.

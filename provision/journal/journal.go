@@ -29,7 +29,7 @@ const (
 	defaultMinFree = 64 << 20         // bytes kept free so that etcd never meets a full disk
 	maxGroup       = 8 << 20          // bytes of JSON in one Append
 	openTimeout    = 15 * time.Second // to reach or start a member
-	tryTimeout     = 5 * time.Second  // for one request to a member
+	tryTimeout     = 20 * time.Second // for one request to a member
 	appendTimeout  = 10 * time.Second // for one Append with its retries
 	retryPause     = 20 * time.Millisecond
 )

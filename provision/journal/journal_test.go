@@ -111,8 +111,14 @@ func TestLockLost(t *testing.T) {
 	if _, err := c.Revoke(t.Context(), leases.Leases[0].ID); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := j.Append(t.Context(), 0, journaltest.Events(1)...); !errors.Is(err, provision.ErrConflict) {
-		t.Errorf("Append without the lease = %v; want ErrConflict", err)
+	if last, err := j.Append(t.Context(), 0, journaltest.Events(1)...); last != 1 || err != nil {
+		t.Errorf("Append without the lease while nobody else asks = %d, %v; want the lock taken anew and 1", last, err)
+	}
+	if leases, err = c.Leases(t.Context()); err != nil || len(leases.Leases) != 1 {
+		t.Fatalf("leases: %v, %v; want one", leases, err)
+	}
+	if _, err := c.Revoke(t.Context(), leases.Leases[0].ID); err != nil {
+		t.Fatal(err)
 	}
 	other := openDir(t, dir)
 	unlockOther, err := other.Lock(t.Context(), "second apply")
@@ -120,11 +126,11 @@ func TestLockLost(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer unlockOther()
-	if _, err := j.Append(t.Context(), 0, journaltest.Events(1)...); !errors.Is(err, provision.ErrConflict) || !strings.Contains(err.Error(), "second apply has the writer's lock") {
+	if _, err := j.Append(t.Context(), 1, journaltest.Events(1)...); !errors.Is(err, provision.ErrConflict) || !strings.Contains(err.Error(), "second apply has the writer's lock") {
 		t.Errorf("Append beside the new holder = %v; want ErrConflict naming it", err)
 	}
-	if _, last, _ := j.Read(t.Context(), 0); last != 0 {
-		t.Errorf("last serial %d; want nothing written", last)
+	if _, last, _ := j.Read(t.Context(), 0); last != 1 {
+		t.Errorf("last serial %d; want nothing written beside the new holder", last)
 	}
 }
 

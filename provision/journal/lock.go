@@ -18,7 +18,10 @@ import (
 )
 
 const (
-	lockTTL       = 10 * time.Second // after which a silent holder's lock is gone
+	// lockTTL is after which a silent holder's lock is gone. A holder that was
+	// killed on this machine is found out at once, so this is for other hosts;
+	// it is long because a starved machine may stand still for many seconds.
+	lockTTL       = 30 * time.Second
 	unlockTimeout = 2 * time.Second
 )
 
@@ -82,6 +85,8 @@ func (p process) dead(self process) bool {
 type heldLock struct {
 	lease    clientv3.LeaseID
 	revision int64 // the lock key's creation
+	value    string
+	again    sync.Mutex // held while the lock is taken anew
 	cancel   context.CancelFunc
 	renewing sync.WaitGroup
 	lost     bool // under Journal.lockMu
@@ -104,22 +109,15 @@ func (j *Journal) Lock(ctx context.Context, holder string) (unlock func(), err e
 			return nil, j.wrap(err)
 		}
 	}
-	h := &heldLock{}
 	value, err := json.Marshal(lockRecord{Holder: holder, Since: time.Now().UTC(), process: thisProcess()})
 	if err != nil {
 		return nil, j.wrap(err)
 	}
-	err = j.do(ctx, func(ctx context.Context, c *clientv3.Client) error {
-		lease, err := c.Grant(ctx, int64(lockTTL/time.Second))
-		if err == nil {
-			h.lease = lease.ID
-		}
-		return err
-	})
-	if err != nil {
+	h := &heldLock{value: string(value)}
+	if err := j.grant(ctx, h); err != nil {
 		return nil, err
 	}
-	if err := j.takeLock(ctx, h, string(value)); err != nil {
+	if err := j.takeLock(ctx, h, h.value); err != nil {
 		j.revoke(h)
 		return nil, err
 	}
@@ -130,6 +128,46 @@ func (j *Journal) Lock(ctx context.Context, holder string) (unlock func(), err e
 	j.lock = h
 	j.lockMu.Unlock()
 	return j.unlock, nil
+}
+
+// grant takes a lease for the lock.
+func (j *Journal) grant(ctx context.Context, h *heldLock) error {
+	return j.do(ctx, func(ctx context.Context, c *clientv3.Client) error {
+		lease, err := c.Grant(ctx, int64(lockTTL/time.Second))
+		if err == nil {
+			h.lease = lease.ID
+		}
+		return err
+	})
+}
+
+// relock takes a lock anew whose lease ran out while this machine stood still.
+// That is safe: Append compares the journal's last serial, so that if another
+// writer was there in the meantime nothing is written. It fails when another
+// holds the lock now.
+func (j *Journal) relock(ctx context.Context, h *heldLock, seen int64) error {
+	h.again.Lock()
+	defer h.again.Unlock()
+	if rev, lost := j.lockRevision(); rev != seen || lost {
+		return nil // somebody was faster, or it is lost for good
+	}
+	next := &heldLock{}
+	err := j.grant(ctx, next)
+	if err != nil {
+		return err
+	}
+	other, err := j.tryLock(ctx, next, h.value)
+	if err != nil {
+		return err
+	}
+	j.lockMu.Lock()
+	defer j.lockMu.Unlock()
+	if other != nil {
+		h.lost = true
+		return fmt.Errorf("%w: %s has the writer's lock", provision.ErrConflict, other.Holder)
+	}
+	h.lease, h.revision = next.lease, next.revision
+	return nil
 }
 
 // takeLock puts the lock key, over a dead holder's if need be.
@@ -204,8 +242,7 @@ func (j *Journal) tryLock(ctx context.Context, h *heldLock, value string) (other
 	return other, err
 }
 
-// renew keeps the lease alive. When it is gone the lock is lost for good:
-// another writer may have been there.
+// renew keeps the lease alive, and takes the lock anew when it ran out.
 func (j *Journal) renew(ctx context.Context, h *heldLock) {
 	tick := time.NewTicker(lockTTL / 4)
 	defer tick.Stop()
@@ -216,20 +253,29 @@ func (j *Journal) renew(ctx context.Context, h *heldLock) {
 		case <-tick.C:
 		}
 		err := j.do(ctx, func(ctx context.Context, c *clientv3.Client) error {
-			_, err := c.KeepAliveOnce(ctx, h.lease)
+			_, err := c.KeepAliveOnce(ctx, j.lockLease(h))
 			return err
 		})
 		if errors.Is(err, rpctypes.ErrLeaseNotFound) {
-			j.lockMu.Lock()
-			h.lost = true
-			j.lockMu.Unlock()
-			j.log.Error("the journal's writer lock ran out and is lost", "ttl", lockTTL)
+			j.log.Warn("the journal's writer lock ran out, taking it anew", "ttl", lockTTL)
+			rev, _ := j.lockRevision()
+			err = j.relock(ctx, h, rev)
+		}
+		if errors.Is(err, provision.ErrConflict) {
+			j.log.Error("the journal's writer lock is lost", "err", err)
 			return
 		}
 		if err != nil && ctx.Err() == nil {
 			j.log.Warn("cannot renew the journal's writer lock, trying again", "err", err)
 		}
 	}
+}
+
+// lockLease is the lease that the lock hangs on now.
+func (j *Journal) lockLease(h *heldLock) clientv3.LeaseID {
+	j.lockMu.Lock()
+	defer j.lockMu.Unlock()
+	return h.lease
 }
 
 // lockRevision returns what an Append has to find as the lock key's creation:
