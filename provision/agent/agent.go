@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
+	"runtime/debug"
 	"strings"
 	"sync"
 	"time"
@@ -78,23 +79,34 @@ func (a *Agent) Run(ctx context.Context) error {
 		return err
 	}
 	if a.Stream != nil {
-		a.run.done.Add(1)
-		go func() { // ends with ctx
-			defer a.run.done.Done()
-			a.stream(ctx)
-		}()
+		a.spawn(func() { a.stream(ctx) }) // ends with ctx
 	}
 	for _, r := range a.Reports {
-		a.run.done.Add(1)
-		go func() { // ends when delivered or with ctx
-			defer a.run.done.Done()
-			_ = a.deliver(ctx, api.PathReport, r) // fails with ctx only
-		}()
+		a.spawn(func() { // ends when delivered or with ctx
+			if err := a.deliver(ctx, api.PathReport, r); err != nil && ctx.Err() == nil {
+				a.Log.Error("controller does not take a report", "report", r.Message, "err", err)
+			}
+		})
 	}
 	err := a.serve(ctx)
 	cancel()
 	a.run.done.Wait()
 	return err
+}
+
+// spawn runs f in a goroutine that Run waits for. A panic in it is logged: as
+// PID 1 the agent would take the kernel with it.
+func (a *Agent) spawn(f func()) {
+	a.run.done.Add(1)
+	go func() { // ends with f
+		defer a.run.done.Done()
+		defer func() {
+			if p := recover(); p != nil {
+				a.Log.Error("agent panicked", "panic", p, "stack", string(debug.Stack()))
+			}
+		}()
+		f()
+	}()
 }
 
 func (a *Agent) prepare() {

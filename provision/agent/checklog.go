@@ -28,7 +28,7 @@ var pciInLine = regexp.MustCompile(`([0-9a-f]{4}:[0-9a-f]{2}:[0-9a-f]{2}(?:\.[0-
 var symptoms = []symptom{
 	{
 		name: "kernel.machine-check", what: "machine-check lines", source: "Intel SDM vol. 3B ch. 16: a logged machine check is a hardware error",
-		match: regexp.MustCompile(`(?i)(mce|hardware error).*(machine check|cpu \d+: machine|uncorrected|corrected error)|^mce: \[Hardware Error\]|Machine check events logged`),
+		match: regexp.MustCompile(`(?i)\[hardware error\]|machine check events logged`),
 		part:  regexp.MustCompile(`(?i)\b(cpu ?\d+)`), other: "CPU or memory",
 	},
 	{

@@ -109,11 +109,7 @@ func (a *Agent) take(ctx context.Context, job api.Job) {
 	if busy {
 		return
 	}
-	a.run.done.Add(1)
-	go func() { // ends when the result is delivered or with ctx
-		defer a.run.done.Done()
-		a.finish(ctx, t)
-	}()
+	a.spawn(func() { a.finish(ctx, t) }) // ends when the result is delivered or with ctx
 }
 
 // finish works on t unless it is done already, delivers the result, and
@@ -138,8 +134,16 @@ func (a *Agent) finish(ctx context.Context, t *task) {
 		t.result = result
 		a.run.mu.Unlock()
 	}
-	if err := a.deliver(ctx, api.PathResult, result); err != nil {
+	err := a.deliver(ctx, api.PathResult, result)
+	if err != nil && ctx.Err() == nil {
+		short := api.Result{JobID: result.JobID, Kind: result.Kind, Error: fmt.Sprintf("controller does not take the result: %v", err)}
+		err = a.deliver(ctx, api.PathResult, short)
+	}
+	if ctx.Err() != nil {
 		return
+	}
+	if err != nil {
+		a.Log.Error("controller does not take a result", "job", t.job.ID, "err", err)
 	}
 	a.run.mu.Lock()
 	t.active = false
@@ -205,7 +209,8 @@ func (a *Agent) perform(ctx context.Context, job api.Job, result *api.Result) {
 	}
 }
 
-// deliver posts v until the controller has it. It fails with ctx only.
+// deliver posts v until the controller has it. It fails with ctx, and when the
+// controller says that it will never take this message (400, 413).
 func (a *Agent) deliver(ctx context.Context, path string, v any) error {
 	wait := backoff{longest: a.Backoff}
 	for attempt := 1; ; attempt++ {
@@ -215,6 +220,9 @@ func (a *Agent) deliver(ctx context.Context, path string, v any) error {
 		}
 		if ctx.Err() != nil {
 			return ctx.Err()
+		}
+		if code == http.StatusBadRequest || code == http.StatusRequestEntityTooLarge {
+			return err
 		}
 		if attempt == 1 || attempt%10 == 0 {
 			a.Log.Warn("cannot deliver; trying on", "path", path, "status", code, "err", err)

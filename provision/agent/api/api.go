@@ -74,7 +74,7 @@ const (
 // Job is work for the agent. The same ID may be handed out again after a
 // controller restart; the agent answers from memory and does not repeat it.
 type Job struct {
-	ID   string `json:"id"`
+	ID   string `json:"id"` // without commas
 	Kind string `json:"kind"`
 }
 

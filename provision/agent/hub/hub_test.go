@@ -425,3 +425,55 @@ func TestWriteLog(t *testing.T) {
 		}
 	}
 }
+
+// A result that the controller cannot take does not hang the job.
+func TestResultTooLarge(t *testing.T) {
+	h := &Hub{Key: testKey, Admit: new(register).admit}
+	_, url := newFront(t, h)
+	a := newAgent(t, h, url, "n1", "b1")
+	write(t, string(a.FS), "proc/cpuinfo", "model name : "+strings.Repeat("x", maxResult)+"\n")
+	start(t, a)
+	got, err := h.Do(soon(t), "n1", "b1", api.Job{ID: "j", Kind: api.JobInspect})
+	if err != nil || got.Inspection != nil || !strings.Contains(got.Error, "413 Request Entity Too Large: message is longer than 8388608 bytes") {
+		t.Errorf("Do = %.300q, %v; want the reason", got.Error, err)
+	}
+}
+
+// A job that panics is an error of the job, and the agent lives on.
+func TestJobPanics(t *testing.T) {
+	h := &Hub{Key: testKey, Admit: new(register).admit}
+	_, url := newFront(t, h)
+	a := newAgent(t, h, url, "n1", "b1")
+	panics := true
+	a.Settle = func(context.Context) error {
+		if panics {
+			panics = false
+			panic("bad driver")
+		}
+		return nil
+	}
+	start(t, a)
+	got, err := h.Do(soon(t), "n1", "b1", api.Job{ID: "j1", Kind: api.JobInspect})
+	if want := "inspect panicked on the node: bad driver; the stack is in the node's log"; err != nil || got.Error != want {
+		t.Errorf("Do = %q, %v; want %q", got.Error, err, want)
+	}
+	if got, err := h.Do(soon(t), "n1", "b1", api.Job{ID: "j2", Kind: api.JobInspect}); err != nil || got.Error != "" {
+		t.Errorf("the next job = %q, %v; want none", got.Error, err)
+	}
+}
+
+// The agent waits for a controller that is not there yet, and for one that
+// lost its key and got it back.
+func TestAgentWaitsForController(t *testing.T) {
+	h := &Hub{Key: testKey, Admit: new(register).admit}
+	f, url := newFront(t, h)
+	f.hub.Store(nil)
+	start(t, newAgent(t, h, url, "n1", "b1"))
+	time.Sleep(50 * time.Millisecond)
+	f.hub.Store(&Hub{Key: []byte("another"), Admit: h.Admit})
+	time.Sleep(100 * time.Millisecond)
+	f.hub.Store(h)
+	if got, err := h.Do(soon(t), "n1", "b1", api.Job{ID: "j", Kind: api.JobInspect}); err != nil || got.Inspection == nil {
+		t.Errorf("Do = %+v, %v; want an inspection", got, err)
+	}
+}
