@@ -62,6 +62,9 @@ func (fs FS) readDisk(ctx context.Context, d api.Disk) (verdict, reading string)
 		if errors.Is(err, os.ErrNotExist) {
 			return notRun, fmt.Sprintf("there is no %s", fs.Path("dev/"+d.Name))
 		}
+		if errors.Is(err, os.ErrPermission) { // says nothing of the disk
+			return notRun, err.Error() + ": run as root, outside of a container"
+		}
 		if err != nil {
 			return fail, err.Error()
 		}
