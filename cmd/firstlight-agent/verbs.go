@@ -10,12 +10,8 @@ import (
 	"text/tabwriter"
 
 	"firstlight/provision/agent"
-	"firstlight/provision/agent/api"
 	"firstlight/provision/agent/boot"
 )
-
-// engine says that the readings come from the machine itself.
-const engine = "node"
 
 // inspect prints what hardware fs has.
 func inspect(ctx context.Context, fs agent.FS, asJSON bool, stdout, stderr io.Writer) int {
@@ -80,37 +76,24 @@ func check(ctx context.Context, fs agent.FS, asJSON bool, stdout, stderr io.Writ
 		fmt.Fprintf(stderr, "firstlight-agent check: %v\n", err)
 		return exitFail
 	}
-	checks := agent.Check(ctx, fs, facts)
-	code := exitCode(checks)
+	report := agent.NewCheckReport(ctx, fs, facts)
+	code, known := map[string]int{"pass": exitOK, "not-run": exitNotRun}[report.Verdict()]
+	if !known {
+		code = exitFail
+	}
 	if asJSON {
-		out := struct {
-			Engine string      `json:"engine"`
-			Checks []api.Check `json:"checks"`
-		}{engine, checks}
-		return max(printJSON(out, stdout, stderr), code)
+		if failed := printJSON(report, stdout, stderr); failed != exitOK {
+			return failed
+		}
+		return code
 	}
 	w := tabwriter.NewWriter(stdout, 0, 0, 2, ' ', 0)
-	for _, c := range checks {
-		fmt.Fprintf(w, "%s\t%s\t%s\t%s (want %s)\n", c.Verdict, c.Name, c.Part, c.Reading, known(c.Threshold))
+	for _, c := range report.Checks {
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s (want %s)\n", c.Verdict, c.Name, c.Part, c.Reading, c.Threshold)
 	}
 	if err := w.Flush(); err != nil {
 		fmt.Fprintln(stderr, "firstlight-agent:", err)
 		return exitFail
-	}
-	return code
-}
-
-// exitCode is the worst verdict's.
-func exitCode(checks []api.Check) int {
-	code := exitOK
-	for _, c := range checks {
-		switch c.Verdict {
-		case "pass", "not-applicable":
-		case "fail":
-			return exitFail
-		default:
-			code = exitNotRun
-		}
 	}
 	return code
 }

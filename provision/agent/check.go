@@ -53,6 +53,36 @@ func Check(ctx context.Context, fs FS, boot Boot) []api.Check {
 	return append(checks, checkRoot(boot))
 }
 
+// CheckReport is what `firstlight-agent check -json` prints.
+type CheckReport struct {
+	Engine string      `json:"engine"` // always "node": read from the machine itself
+	Checks []api.Check `json:"checks"`
+}
+
+// NewCheckReport runs Check.
+func NewCheckReport(ctx context.Context, fs FS, boot Boot) CheckReport {
+	return CheckReport{Engine: "node", Checks: Check(ctx, fs, boot)}
+}
+
+// Verdict is the worst of the checks: "fail", else "not-run", else "pass". A
+// verdict that is none, and no check at all, count as "not-run".
+func (r CheckReport) Verdict() string {
+	verdict := pass
+	if len(r.Checks) == 0 {
+		verdict = notRun
+	}
+	for _, c := range r.Checks {
+		switch c.Verdict {
+		case pass, notApplicable:
+		case fail:
+			return fail
+		default:
+			verdict = notRun
+		}
+	}
+	return verdict
+}
+
 // checkBootNIC judges link and error counters of the boot NIC.
 func (fs FS) checkBootNIC(mac string) []api.Check {
 	link := api.Check{Name: "nic.boot.carrier", Threshold: "link up", Source: carrierSource, Part: "boot NIC " + mac}
@@ -190,6 +220,9 @@ func (fs FS) checkNUMA() api.Check {
 // checkRoot says whether what runs is what the manifest names.
 func checkRoot(boot Boot) api.Check {
 	c := api.Check{Name: "image.root", Threshold: boot.RootDeclared, Source: rootSource, Part: "root file system"}
+	if c.Threshold == "" {
+		c.Threshold = "the digest in the image's manifest"
+	}
 	switch {
 	case boot.Kind == "":
 		c.Verdict, c.Reading = notRun, "this boot was not made by firstlight"

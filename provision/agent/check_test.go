@@ -165,3 +165,22 @@ func TestLogBufferKeepsTheTail(t *testing.T) {
 		t.Errorf("from = %d bytes from %d; want 10 from %d", len(text), at, logKept)
 	}
 }
+
+func TestVerdict(t *testing.T) {
+	tests := []struct {
+		verdicts []string
+		want     string
+	}{
+		{[]string{pass, notApplicable}, pass}, {[]string{pass, notRun}, notRun},
+		{[]string{notRun, fail, pass}, fail}, {[]string{"maybe"}, notRun}, {nil, notRun},
+	}
+	for _, tt := range tests {
+		var r CheckReport
+		for _, v := range tt.verdicts {
+			r.Checks = append(r.Checks, api.Check{Verdict: v})
+		}
+		if got := r.Verdict(); got != tt.want {
+			t.Errorf("Verdict of %q = %s; want %s", tt.verdicts, got, tt.want)
+		}
+	}
+}
