@@ -199,6 +199,48 @@ func TestKill9(t *testing.T) {
 	}
 }
 
+// TestKilledWhileMade kills a writer while it makes the journal: etcd itself
+// cannot go on from some of what that leaves.
+func TestKilledWhileMade(t *testing.T) {
+	for round := range 25 {
+		dir := t.TempDir()
+		p := start(t, "append", dir)
+		time.Sleep(time.Duration(20+round*6) * time.Millisecond)
+		_ = p.cmd.Process.Kill()
+		acked, failure := p.drain()
+		_ = p.cmd.Wait()
+		if failure != "" {
+			t.Errorf("writer said %s", failure)
+		}
+		j := openDir(t, dir)
+		last := checkWhole(t, j, acked)
+		if _, err := j.Lock(t.Context(), "after"); err != nil {
+			t.Error(err)
+		}
+		if _, err := j.Append(t.Context(), last, journaltest.Events(1)...); err != nil {
+			t.Error(err)
+		}
+		_ = j.Close()
+	}
+}
+
+// TestHalfMade: a member that never was ready is moved aside, not deleted.
+func TestHalfMade(t *testing.T) {
+	dir := t.TempDir()
+	j := openDir(t, dir)
+	_ = j.Close()
+	if err := os.Remove(filepath.Join(dir, "member", "made-by-firstlight")); err != nil {
+		t.Fatal(err)
+	}
+	j = openDir(t, dir)
+	if _, err := j.Append(t.Context(), 0, journaltest.Events(1)...); err != nil {
+		t.Error(err)
+	}
+	if _, err := os.Stat(filepath.Join(dir, "member.half-made", "wal")); err != nil {
+		t.Error(err)
+	}
+}
+
 // walTail returns the newest log file and the offset of its last byte that is
 // not zero: etcd allocates ahead with zeros.
 func walTail(t *testing.T, dir string) (string, int64) {

@@ -19,6 +19,7 @@ const maxSocketPath = 107
 type dirOwner struct {
 	PID    int    `json:"pid"`
 	Socket string `json:"socket"`
+	Ready  bool   `json:"ready"` // the socket may be used
 }
 
 // dirLock is the right to serve a state directory, held until Close or death.
@@ -65,7 +66,7 @@ func takeDir(dir string) (*dirLock, dirOwner, error) {
 		}
 		l.socket = filepath.Join(l.tempDir, "client.sock")
 	}
-	if err := l.announce(); err != nil {
+	if err := l.announce(false); err != nil {
 		l.release()
 		return nil, dirOwner{}, fmt.Errorf("write %s: %w", f.Name(), err)
 	}
@@ -84,14 +85,15 @@ func removeLeftSocket(socket string) {
 	}
 }
 
-// announce overwrites the lock file in one write, padded, so that a reader
-// never sees the tail of an older, longer one.
-func (l *dirLock) announce() error {
-	raw, err := json.Marshal(dirOwner{PID: os.Getpid(), Socket: l.socket})
+// announce writes into the lock file who holds the directory and whether
+// others may use its socket yet.
+func (l *dirLock) announce(ready bool) error {
+	raw, err := json.Marshal(dirOwner{PID: os.Getpid(), Socket: l.socket, Ready: ready})
 	if err != nil {
 		return err
 	}
 	raw = append(raw, '\n')
+	// A reader in between sees text that is no JSON, and looks again.
 	if _, err := l.file.WriteAt(raw, 0); err != nil {
 		return err
 	}

@@ -248,8 +248,8 @@ func (j *Journal) joinDir(ctx context.Context) (*backend, error) {
 // short at first, because a member that is going away accepts and then says
 // nothing, and then its place is free.
 func (j *Journal) dialSocket(ctx context.Context, o dirOwner, patience time.Duration) (*backend, error) {
-	if o.Socket == "" {
-		return nil, errors.New("it has not named its socket")
+	if !o.Ready {
+		return nil, errors.New("it is still starting")
 	}
 	// A connection tried by hand fails at once where gRPC would try again.
 	probe, err := (&net.Dialer{Timeout: patience}).DialContext(ctx, "unix", o.Socket)

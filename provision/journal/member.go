@@ -51,6 +51,9 @@ func startMember(ctx context.Context, dir *dirLock, opts Options) (*member, erro
 }
 
 func (m *member) start(ctx context.Context, opts Options) error {
+	if err := m.clearHalfMade(opts); err != nil {
+		return err
+	}
 	if _, err := os.Stat(filepath.Join(opts.Dir, "member")); err != nil && !opts.ReadOnly {
 		// A new member; one that is there can at least be read on a full disk.
 		if err := checkSpace(opts.Dir, opts.MinFree); err != nil {
@@ -105,7 +108,44 @@ func (m *member) start(ctx context.Context, opts Options) error {
 		return ctx.Err()
 	}
 	m.client = v3client.New(m.etcd.Server)
-	return nil
+	if err := markMade(opts.Dir); err != nil {
+		return err
+	}
+	return m.dir.announce(true)
+}
+
+// madeMark lies in a member's directory once it has been ready. It travels
+// with copies of that directory.
+const madeMark = "member/made-by-firstlight"
+
+// clearHalfMade moves away what a process left that was killed while it made
+// the member. etcd cannot go on from there: it finds a log in which nobody,
+// not even itself, is a member, and waits for ever. Nothing was recorded in
+// it, since the member is neither used nor announced before it is marked.
+func (m *member) clearHalfMade(opts Options) error {
+	dir := filepath.Join(opts.Dir, "member")
+	if _, err := os.Stat(dir); errors.Is(err, os.ErrNotExist) {
+		return nil
+	}
+	_, err := os.Stat(filepath.Join(opts.Dir, madeMark))
+	if !errors.Is(err, os.ErrNotExist) {
+		return err
+	}
+	aside := dir + ".half-made"
+	opts.Log.Warn("a process was killed while it made the journal; starting it anew", "moved", dir, "to", aside)
+	if err := os.RemoveAll(aside); err != nil {
+		return err
+	}
+	return os.Rename(dir, aside)
+}
+
+// markMade writes the mark, to the disk, if it is not there.
+func markMade(dir string) error {
+	mark := filepath.Join(dir, madeMark)
+	if _, err := os.Stat(mark); err == nil {
+		return nil
+	}
+	return writeFile(mark, []byte("The etcd member in this directory has been ready.\n"))
 }
 
 // config describes a single member that opens no TCP port. Its peer address
