@@ -58,7 +58,9 @@ type Settings struct {
 	HTTPPort       int                      // boot and agent HTTP service
 }
 
-// Credential is a user name and a secret; the secret never prints.
+// Credential is a user name and a secret; the secret never prints. Password is
+// empty when the sensitive variable behind it has no value: Load warns, plan
+// does without, and whoever logs in must refuse.
 type Credential struct {
 	Name     string
 	Username string
@@ -73,7 +75,7 @@ type Network struct {
 	Gateway   netip.Addr // invalid when there is none
 	DHCP      string     // "full", "proxy", "relay", or "" when firstlight serves no DHCP here
 	Interface string     // the controller's interface on it; "" when the controller is not on it
-	Address   netip.Addr // the controller's own address on it; default: the gateway if firstlight's lab makes the network, else the first host address
+	Address   netip.Addr // the controller's own address on it; default where it has an interface or DHCP: in a lab the gateway, else the first host address that is not the gateway
 	Range     hcl.Range
 }
 
