@@ -205,7 +205,8 @@ func TestKilledWhileMade(t *testing.T) {
 	for round := range 25 {
 		dir := t.TempDir()
 		p := start(t, "append", dir)
-		time.Sleep(time.Duration(20+round*6) * time.Millisecond)
+		waitForLog(t, dir)
+		time.Sleep(time.Duration(round) * 300 * time.Microsecond)
 		_ = p.cmd.Process.Kill()
 		acked, failure := p.drain()
 		_ = p.cmd.Wait()
@@ -222,6 +223,17 @@ func TestKilledWhileMade(t *testing.T) {
 		}
 		_ = j.Close()
 	}
+}
+
+// waitForLog returns when etcd has made its log but not yet written into it.
+func waitForLog(t *testing.T, dir string) {
+	t.Helper()
+	for began := time.Now(); time.Since(began) < 10*time.Second; time.Sleep(20 * time.Microsecond) {
+		if _, err := os.Stat(filepath.Join(dir, "member/wal/0000000000000000-0000000000000000.wal")); err == nil {
+			return
+		}
+	}
+	t.Fatal("the writer made no log within 10 s")
 }
 
 // TestHalfMade: a member that never was ready is moved aside, not deleted.

@@ -122,11 +122,11 @@ func free(path string) (uint64, error) {
 func checkSpace(dir string, floor uint64) error {
 	n, err := free(dir)
 	if err != nil {
-		return fmt.Errorf("read free space of %s: %w", dir, err)
+		return fmt.Errorf("read free space: %w", err)
 	}
 	if n < floor {
-		return fmt.Errorf("%s has %d MiB free and the journal keeps %d MiB in reserve: free some and run the command again: %w",
-			dir, n>>20, floor>>20, unix.ENOSPC)
+		return fmt.Errorf("its disk has %d MiB free and %d MiB are kept in reserve: free some and run the command again: %w",
+			n>>20, floor>>20, unix.ENOSPC)
 	}
 	return nil
 }

@@ -31,6 +31,7 @@ const (
 	openTimeout    = 15 * time.Second // to reach or start a member
 	tryTimeout     = 20 * time.Second // for one request to a member
 	appendTimeout  = 10 * time.Second // for one Append with its retries
+	doTimeout      = 30 * time.Second // for anything with its retries
 	retryPause     = 20 * time.Millisecond
 )
 
@@ -277,6 +278,8 @@ func (j *Journal) dialSocket(ctx context.Context, o dirOwner, patience time.Dura
 // do runs f against a connection and runs it again on a new one when the
 // process that served the old one has gone away. f must be safe to repeat.
 func (j *Journal) do(ctx context.Context, f func(context.Context, *clientv3.Client) error) error {
+	ctx, cancel := context.WithTimeout(ctx, doTimeout)
+	defer cancel()
 	for {
 		b, err := j.backend(ctx)
 		if err != nil {
