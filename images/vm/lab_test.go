@@ -76,7 +76,7 @@ func TestFirmware(t *testing.T) {
 	began := time.Now()
 	typeUntil(t, console, "reset\r", "the machine reboots", func() bool { return machineStatus(t, l, 0).Boots == 2 })
 	var first []iana.Arch
-	eventually(t, 40*time.Second, "a DHCP DISCOVER after the reboot with a PXE override", func() bool {
+	eventually(t, 2*time.Minute, "a DHCP DISCOVER after the reboot with a PXE override", func() bool {
 		packets := from(discovers(t, l.Capture), honest)
 		if len(packets) == 0 {
 			return false
@@ -151,7 +151,7 @@ func typeUntil(t *testing.T, console net.Conn, line, what string, ok func() bool
 func waitForShell(t *testing.T, l *Lab, machine string) {
 	t.Helper()
 	began := time.Now()
-	eventually(t, 60*time.Second, "the UEFI shell's prompt on the console of "+machine, func() bool {
+	eventually(t, 2*time.Minute, "the UEFI shell's prompt on the console of "+machine, func() bool {
 		log, err := os.ReadFile(l.ConsoleLog(machine))
 		return err == nil && strings.Contains(string(log), "Shell>")
 	})
