@@ -172,17 +172,28 @@ func readToken(log *slog.Logger) string {
 	return strings.TrimSpace(string(b))
 }
 
-// reboot ends this boot. When the kernel refuses, SysRq is asked; when that
-// fails too the node stays and the controller's BMC must do it.
+// rebootPatience is how long the kernel may take to shut its devices down.
+const rebootPatience = 30 * time.Second
+
+// reboot ends this boot. When the kernel refuses or hangs in a driver, SysRq
+// is asked; when that fails too the controller's BMC must do it.
 func (m *machine) reboot(kind string) {
 	unix.Sync()
 	unmountAll()
+	m.linksDown()
 	cmd, key := unix.LINUX_REBOOT_CMD_RESTART, "b"
 	if kind == api.JobPowerOff {
 		cmd, key = unix.LINUX_REBOOT_CMD_POWER_OFF, "o"
 	}
-	err := unix.Reboot(cmd)
-	m.log.Error("kernel refuses to "+kind+"; trying SysRq", "err", err)
+	refused := make(chan error, 1)
+	go func() { refused <- unix.Reboot(cmd) }() // ends with this boot, or with a refusal
+	var err error
+	select {
+	case err = <-refused:
+	case <-time.After(rebootPatience):
+		err = fmt.Errorf("not done after %s", rebootPatience)
+	}
+	m.log.Error("kernel does not "+kind+"; trying SysRq", "err", err)
 	if err := os.WriteFile("/proc/sysrq-trigger", []byte(key), 0); err != nil {
 		m.log.Error("SysRq failed: use the BMC", "err", err)
 	}

@@ -129,3 +129,27 @@ func writeResolver(lease Lease) error {
 	}
 	return os.WriteFile("/etc/resolv.conf", []byte(b.String()), 0o644)
 }
+
+// linksDown takes every interface down before the kernel shuts its devices
+// down: virtio_net spins for ever when something is sent (IPv6 announces itself
+// a second after the link came up) through a device that is shut down already.
+func (m *machine) linksDown() {
+	done := make(chan struct{})
+	go func() { // ends when all are down; abandoned when a driver hangs
+		defer close(done)
+		links, err := netlink.LinkList()
+		if err != nil {
+			m.log.Warn("cannot list interfaces", "err", err)
+		}
+		for _, l := range links {
+			if err := netlink.LinkSetDown(l); err != nil {
+				m.log.Warn("cannot take an interface down", "nic", l.Attrs().Name, "err", err)
+			}
+		}
+	}()
+	select {
+	case <-done:
+	case <-time.After(5 * time.Second):
+		m.log.Warn("taking the interfaces down hangs; going on")
+	}
+}
