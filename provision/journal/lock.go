@@ -95,7 +95,7 @@ type heldLock struct {
 // Lock takes the writer's lock, for which there is one holder at a time; holder
 // says who asks ("apply, process 4711 on controller-1"). A lock whose process
 // was killed on this machine is taken over at once, one from before this
-// machine's last boot when its lease has run out (10 s at most). Any other
+// machine's last boot when its lease has run out (30 s at most). Any other
 // holder gives a *provision.LockedError at once. unlock gives it back.
 func (j *Journal) Lock(ctx context.Context, holder string) (unlock func(), err error) {
 	if j.opts.ReadOnly {
