@@ -1,0 +1,262 @@
+package simrack
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"net"
+	"net/netip"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"firstlight/internal/refbmc"
+	"firstlight/inventory"
+	"firstlight/provision/agent"
+)
+
+// machine is one simulated node. Its BMC powers it through refbmc.Machine.
+type machine struct {
+	rack  *Rack
+	node  *inventory.Node
+	wires *wires
+	bmc   *refbmc.BMC
+	log   *slog.Logger
+	fs    agent.FS
+	mac   net.HardwareAddr // of the boot NIC it really has
+	rng   *rand.Rand       // run's goroutine only
+	has   netip.Addr       // its address; run's goroutine only
+
+	starts chan *life
+
+	mu   sync.Mutex
+	life *life // nil: off
+}
+
+// life is one time of having power.
+type life struct {
+	boot refbmc.Boot
+	cut  chan struct{} // closed when power is cut
+	end  chan struct{} // closed when the machine stands still
+	once sync.Once
+}
+
+func (l *life) stop() { l.once.Do(func() { close(l.cut) }) }
+
+func newMachine(r *Rack, n *inventory.Node, index int, w *wires, dir string) (*machine, error) {
+	m := &machine{rack: r, node: n, wires: w, log: r.log().With("node", n.Name), starts: make(chan *life),
+		rng: rand.New(rand.NewPCG(1, uint64(index)))}
+	if nic := n.BootNIC(); nic != nil {
+		m.mac = nic.MAC
+		if r.has(n.Name, WrongMAC) {
+			m.mac = ActualMAC(nic.MAC)
+		}
+	}
+	fs, err := m.writeTree(filepath.Join(dir, fmt.Sprint(index)))
+	if err != nil {
+		return nil, err
+	}
+	m.fs = fs
+	if n.BMC != nil {
+		m.bmc = m.newBMC()
+	}
+	return m, nil
+}
+
+// ActualMAC is the MAC that a node with fault wrong-mac has in place of the
+// declared one.
+func ActualMAC(declared net.HardwareAddr) net.HardwareAddr {
+	mac := append(net.HardwareAddr(nil), declared...)
+	mac[len(mac)-1] ^= 0x80
+	return mac
+}
+
+// ActualPassword is what the BMC of a node with fault bmc-password wants.
+func ActualPassword(declared inventory.Secret) string {
+	return declared.Reveal()[:min(len(declared), 14)] + "-other"
+}
+
+// ActualSerial is what SMBIOS says on a node with fault wrong-serial.
+func ActualSerial(declared string) string { return declared + "-OTHER" }
+
+func (m *machine) newBMC() *refbmc.BMC {
+	name, b := m.node.Name, m.node.BMC
+	port := b.Port
+	if port == 0 {
+		port = 623
+	}
+	out := &refbmc.BMC{Listen: netip.AddrPortFrom(b.Address, uint16(port)).String(), Serial: m.node.Serial,
+		Manufacturer: "firstlight", Product: "simulated node", Machine: m, Observe: m.observe, Log: m.log}
+	if h := m.node.Hardware; h != nil && h.Vendor != "" {
+		out.Manufacturer, out.Product = h.Vendor, h.Product
+	}
+	if b.Credential != nil {
+		out.Username, out.Password = b.Credential.Username, b.Credential.Password.Reveal()
+		if m.rack.has(name, BMCPassword) {
+			out.Password = ActualPassword(b.Credential.Password)
+		}
+	}
+	f, frozen := m.rack.fault(name, FrozenBMC)
+	out.Faults = refbmc.Faults{IgnoreBootOverride: m.rack.has(name, IgnoreBootOverride),
+		RevertBootOverride: m.rack.has(name, RevertBootOverride), Silent: frozen && f.After == 0}
+	return out
+}
+
+// observe counts what is done to the BMC.
+func (m *machine) observe(ev refbmc.Event) {
+	c := m.rack.count(m.node.Name, func(c *Counters) {
+		c.BMCEvents++
+		switch ev.Kind {
+		case "login-attempt":
+			c.LoginAttempts++
+		case "login":
+			c.Logins++
+		case "login-refused":
+			c.LoginsRefused++
+		case "power-on":
+			c.PowerOns++
+		case "power-off", "soft-off":
+			c.PowerOffs++
+		case "power-cycle":
+			c.PowerCycles++
+		case "reset":
+			c.Resets++
+		case "boot-override":
+			c.Overrides++
+		}
+	})
+	if f, ok := m.rack.fault(m.node.Name, FrozenBMC); ok && c.BMCEvents >= f.After {
+		m.bmc.SetFaults(refbmc.Faults{Silent: true})
+	}
+}
+
+// PowerOn implements refbmc.Machine.
+func (m *machine) PowerOn(ctx context.Context, boot refbmc.Boot) error {
+	m.mu.Lock()
+	if m.life != nil {
+		m.mu.Unlock()
+		return errors.New("is on already")
+	}
+	l := &life{boot: boot, cut: make(chan struct{}), end: make(chan struct{})}
+	m.life = l
+	m.mu.Unlock()
+	select {
+	case m.starts <- l:
+		return nil
+	case <-ctx.Done():
+		m.off(l)
+		return ctx.Err()
+	}
+}
+
+// PowerOff implements refbmc.Machine.
+func (m *machine) PowerOff(ctx context.Context) error {
+	m.mu.Lock()
+	l := m.life
+	m.mu.Unlock()
+	if l == nil {
+		return nil
+	}
+	l.stop()
+	select {
+	case <-l.end:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// SoftOff implements refbmc.Machine: whatever runs obeys.
+func (m *machine) SoftOff(ctx context.Context) error { return m.PowerOff(ctx) }
+
+// Powered implements refbmc.Machine.
+func (m *machine) Powered() bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.life != nil
+}
+
+func (m *machine) off(l *life) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.life == l {
+		m.life = nil
+	}
+}
+
+// run lives every life of the machine; it ends with ctx.
+func (m *machine) run(ctx context.Context) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case l := <-m.starts:
+			live, cancel := context.WithCancel(ctx)
+			go func() { // ends with live
+				select {
+				case <-l.cut:
+					cancel()
+				case <-live.Done():
+				}
+			}()
+			m.live(live, l.boot)
+			cancel()
+			m.off(l)
+			close(l.end)
+		}
+	}
+}
+
+// live boots, and boots again when told to, until power is cut or the node
+// turns itself off.
+func (m *machine) live(ctx context.Context, boot refbmc.Boot) {
+	for ctx.Err() == nil {
+		m.log.Info("machine starts", "device", boot.Device, "persistent", boot.Persistent)
+		if !sleep(ctx, m.rack.POST) {
+			return
+		}
+		again := m.boot(ctx, boot)
+		if !again {
+			return
+		}
+		boot = refbmc.Boot{}
+		if m.bmc != nil {
+			boot = m.bmc.TakeBoot()
+		}
+	}
+}
+
+// boot is one pass of the firmware and of what it loads. It returns true when
+// the machine resets itself, and false when it has lost its power.
+func (m *machine) boot(ctx context.Context, boot refbmc.Boot) (again bool) {
+	defer func() { m.wires.removeAddress(m.has) }()
+	network := boot.Device == "pxe"
+	if !boot.Persistent && m.rack.has(m.node.Name, IgnoreOneTimeOverride) {
+		network = false
+	}
+	if network {
+		if loaded := m.firmware(ctx); loaded != nil {
+			return m.kernel(ctx, loaded)
+		}
+	}
+	if ctx.Err() == nil {
+		m.rack.count(m.node.Name, func(c *Counters) { c.DiskBoots++ })
+		m.log.Info("machine boots its disk")
+	}
+	<-ctx.Done() // what is on the disk knows nothing of us
+	return false
+}
+
+// sleep waits for d, or less and false when ctx ends.
+func sleep(ctx context.Context, d time.Duration) bool {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return ctx.Err() == nil
+	case <-ctx.Done():
+		return false
+	}
+}
