@@ -103,11 +103,11 @@ type Blob struct {
 	Size   int64  // bytes; 0 when not known
 }
 
-// Booter decides what a node boots. It is called when the node's iPXE asks
-// for its script, and again when the token of an unknown boot is fetched after
-// a restart, so the same boot must be returned until the node has called home.
-// A nil Boot sends the node on to its next boot device. An error is shown on
-// the node's console and the node asks again.
+// Booter decides what a node boots. It is called, from several goroutines, when
+// a node's iPXE asks for its script, and again when the token of an unknown
+// boot is fetched after a restart, so the same boot must be returned until the
+// node has called home. A nil Boot sends the node on to its next boot device.
+// An error is shown on the node's console and the node asks again.
 type Booter interface {
 	Boot(ctx context.Context, r BootRequest) (*Boot, error)
 }
