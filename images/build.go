@@ -22,7 +22,7 @@ import (
 
 // builderVersion is part of every build's inputs: raise it when the same
 // inputs would give other bytes.
-const builderVersion = "2"
+const builderVersion = "3"
 
 // BringUpName is the name of the image that BringUp builds.
 const BringUpName = api.BootBringUp

@@ -39,12 +39,15 @@ func (a *archiveBuilder) file(name string, mode uint64, content []byte) {
 
 // writeTo writes the archive, compressed, as one zstd frame. The kernel takes
 // several such archives one after another (Documentation/driver-api/
-// early-userspace/buffer-format.rst) and iPXE appends one more.
+// early-userspace/buffer-format.rst) and the boot loader appends one more, with
+// the token, that is not compressed: the kernel finds it only on a multiple of 4
+// bytes, so the frame is padded to one.
 func (a *archiveBuilder) writeTo(w io.Writer) error {
+	framed := &countingWriter{w: w}
 	// Concurrency must not change the bytes. A window of 1 MiB makes the archive
 	// an eighth larger than one of 8 MiB does, and the kernel unpack it in half
 	// the time under emulation (0.6 s for 1.2 s), where memory accesses are dear.
-	z, err := zstd.NewWriter(w, zstd.WithEncoderLevel(zstd.SpeedBestCompression),
+	z, err := zstd.NewWriter(framed, zstd.WithEncoderLevel(zstd.SpeedBestCompression),
 		zstd.WithEncoderConcurrency(1), zstd.WithWindowSize(1<<20), zstd.WithEncoderCRC(true))
 	if err != nil {
 		return err
@@ -53,7 +56,20 @@ func (a *archiveBuilder) writeTo(w io.Writer) error {
 		_ = z.Close() // the first error is the one to tell
 		return err
 	}
-	return z.Close()
+	if err := z.Close(); err != nil {
+		return err
+	}
+	return padTo(w, framed.n, 4)
+}
+
+// padTo fills up with zeros, which the kernel passes over, to a multiple.
+func padTo(w io.Writer, written, multiple int64) error {
+	if rest := written % multiple; rest != 0 {
+		if _, err := w.Write(make([]byte, multiple-rest)); err != nil {
+			return fmt.Errorf("initramfs: %w", err)
+		}
+	}
+	return nil
 }
 
 // writeCPIO writes the archive in newc format, padded to 512 bytes as cpio(1)
@@ -79,12 +95,7 @@ func (a *archiveBuilder) writeCPIO(w io.Writer) error {
 	if err := cpio.WriteTrailer(rec); err != nil {
 		return fmt.Errorf("initramfs: %w", err)
 	}
-	if pad := counted.n % 512; pad != 0 {
-		if _, err := w.Write(make([]byte, 512-pad)); err != nil {
-			return fmt.Errorf("initramfs: %w", err)
-		}
-	}
-	return nil
+	return padTo(w, counted.n, 512)
 }
 
 // countingWriter counts what goes through it.

@@ -158,6 +158,11 @@ func checkManifests(t *testing.T, l *lab, bringUp, image Manifest) {
 	const most = 40 << 20
 	t.Logf("kernel %s %d bytes, bring-up initramfs %d, image initramfs %d, root %d; log: %s",
 		bringUp.KernelRelease, bringUp.Kernel.Size, bringUp.Initramfs.Size, image.Initramfs.Size, image.Root.Size, l.log.String())
+	for _, m := range []Manifest{bringUp, image} {
+		if m.Initramfs.Size%4 != 0 {
+			t.Errorf("%s: initramfs has %d bytes; want a multiple of 4, or the kernel misses the token behind it", m.Name, m.Initramfs.Size)
+		}
+	}
 	if bringUp.Initramfs.Size > most {
 		t.Errorf("bring-up initramfs has %d bytes; want at most %d", bringUp.Initramfs.Size, most)
 	}
