@@ -3,6 +3,7 @@ package main
 import (
 	"bufio"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -21,6 +22,7 @@ import (
 
 	"firstlight/images/vm"
 	"firstlight/inventory"
+	"firstlight/provision"
 )
 
 // enteredEnv marks a process that was started inside the lab's namespace.
@@ -57,6 +59,9 @@ func (a *app) labUpCommand() *cobra.Command {
 				return err
 			}
 			if foreground {
+				if err := s.forgetAll(c.Context()); err != nil {
+					return err
+				}
 				return a.superviseLab(c.Context(), s, func() { fmt.Fprintln(a.stdout, "lab", s.Cluster.Lab.Name, "is up; Ctrl-C ends it") })
 			}
 			return a.labUp(c.Context(), s, dirArg(args, 0))
@@ -123,6 +128,9 @@ func (a *app) labUp(ctx context.Context, s *site, dir string) error {
 	case line := <-answer:
 		if strings.TrimSpace(line) == "ready" {
 			_ = cmd.Process.Release()
+			if err := s.forgetAll(ctx); err != nil {
+				return err
+			}
 			return a.printLab(ctx, s)
 		}
 		_ = cmd.Wait()
@@ -133,6 +141,32 @@ func (a *app) labUp(ctx context.Context, s *site, dir string) error {
 		_ = cmd.Wait()
 		return ctx.Err()
 	}
+}
+
+// forgetAll closes the records of all nodes: a lab that comes up has new
+// machines, and what was proven of the ones before says nothing about them.
+func (s *site) forgetAll(ctx context.Context) error {
+	known, err := s.known(ctx)
+	if err != nil || len(known.Nodes) == 0 {
+		return err
+	}
+	j, unlock, err := s.openLocked(ctx, "lab up")
+	if err != nil {
+		return err
+	}
+	defer j.Close()
+	defer unlock()
+	data, err := json.Marshal(provision.ReasonData{Reason: "the lab came up anew"})
+	if err != nil {
+		return err
+	}
+	var events []provision.Event
+	for name := range known.Nodes {
+		events = append(events, provision.Event{Time: time.Now().UTC(), Node: name, Kind: provision.EventForget, Data: data})
+	}
+	slices.SortFunc(events, func(x, y provision.Event) int { return strings.Compare(x.Node, y.Node) })
+	_, err = j.Append(ctx, known.Serial, events...)
+	return err
 }
 
 // labSuperviseCommand is what labUp starts; nobody types it.

@@ -1,0 +1,95 @@
+# firstlight: from bare metal to ready.
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+
+GO      ?= go
+LAB     ?= examples/two-node-lab
+VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo development)
+ROOT    := $(if $(filter 0,$(shell id -u)),,sudo -E)
+CACHE   ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/firstlight
+
+# What Debian packages the tests' foreign peers, the lab and the image builder come in.
+RUN_PACKAGES  := qemu-system-x86 ovmf ipxe squashfs-tools kmod iproute2 ca-certificates
+TEST_PACKAGES := $(RUN_PACKAGES) ipmitool openipmi freeipmi-tools isc-dhcp-client udhcpc curl tcpdump dnsmasq-base busybox-static cpio zstd procps gcc libc6-dev
+
+.PHONY: help
+help: ## show this
+	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+.PHONY: build
+build: ## build bin/firstlight and bin/firstlight-agent, both static
+	@mkdir -p bin
+	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '-s -w -X main.version=$(VERSION)' -o bin/firstlight ./cmd/firstlight
+	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '-s -w' -o bin/firstlight-agent ./cmd/firstlight-agent
+
+.PHONY: deps test-deps
+deps: ## install the Debian packages that the lab and the image builder need
+	@$(MAKE) -s install PACKAGES="$(RUN_PACKAGES)"
+test-deps: ## install those that the tests need as well
+	@$(MAKE) -s install PACKAGES="$(TEST_PACKAGES)"
+
+.PHONY: install
+install:
+	@missing=; for p in $(PACKAGES); do dpkg-query -W -f '$${Status}' $$p 2>/dev/null | grep -q 'ok installed' || missing="$$missing $$p"; done; \
+	if [ -n "$$missing" ]; then \
+		echo "installing$$missing"; \
+		$(ROOT) apt-get -qq update; \
+		DEBIAN_FRONTEND=noninteractive $(ROOT) apt-get -qq install -y --no-install-recommends $$missing >/dev/null; \
+	fi
+
+.PHONY: demo
+demo: deps build ## two powered-off virtual machines go to ready; then see the report
+	@$(ROOT) bin/firstlight lab down $(LAB) >/dev/null 2>&1 || true
+	@echo '$$ firstlight lab up $(LAB)';    $(ROOT) bin/firstlight lab up $(LAB)
+	@echo; echo '$$ firstlight apply $(LAB)'; $(ROOT) bin/firstlight apply -auto-approve $(LAB)
+	@echo; echo '$$ firstlight plan $(LAB)';  $(ROOT) bin/firstlight plan $(LAB)
+	@echo; echo "The machines are still up. Look: firstlight show node-1 $(LAB); firstlight console node-1 $(LAB)"
+	@echo "End it: $(ROOT) bin/firstlight lab down $(LAB)"
+
+# A Debian kernel package, unpacked, for tests that boot one.
+TEST_KERNEL := $(CACHE)/test-kernel
+$(TEST_KERNEL):
+	@tmp=$$(mktemp -d) && cd $$tmp && [ -n "$$(apt-cache madison linux-image-amd64 2>/dev/null)" ] || $(ROOT) apt-get -qq update; \
+	cd $$tmp && name=$$(apt-cache depends linux-image-amd64 | awk '/Depends: linux-image-/{print $$2; exit}') && apt-get -qq download $$name && \
+	mkdir -p $(CACHE) && dpkg-deb -x $$name*.deb $@.new && rm -rf $$tmp && mv $@.new $@
+
+TEST_ENV = FIRSTLIGHT_CACHE=$(CACHE) FIRSTLIGHT_TEST_KERNEL=$(TEST_KERNEL)
+
+.PHONY: test
+test: test-deps build $(TEST_KERNEL) ## every test that needs no GPU: foreign peers and virtual machines included (as root)
+	$(if $(ROOT),sudo) env PATH="$$PATH" $(TEST_ENV) $(GO) test -p 1 -timeout 20m $(TESTFLAGS) ./...
+
+.PHONY: check
+check: ## gofmt, vet, staticcheck, generated files, import rules, race detector
+	@out=$$(gofmt -l $$(git ls-files '*.go')); [ -z "$$out" ] || { echo "gofmt would change: $$out"; exit 1; }
+	$(GO) vet ./...
+	$(GO) tool staticcheck ./...
+	$(GO) mod tidy -diff
+	$(GO) generate ./...
+	@git diff --exit-code -- docs '*.golden' || { echo "generated files are not what the code gives: commit what go generate wrote"; exit 1; }
+	$(GO) test -count=1 ./internal/archtest
+	$(GO) test -race -short -timeout 15m ./inventory ./provision ./provision/acceptance ./provision/agent/... ./provision/bmc ./internal/refbmc
+
+.PHONY: vm
+vm: test-deps build $(TEST_KERNEL) ## the tests that run virtual machines
+	$(if $(ROOT),sudo) env PATH="$$PATH" $(TEST_ENV) $(GO) test -count=1 -v -p 1 -timeout 20m ./images ./images/vm ./provision/netboot -run 'Integration|Firmware|Lab|Crash|Boot|VM'
+	$(if $(ROOT),sudo) env PATH="$$PATH" $(TEST_ENV) $(GO) test -count=1 -v -timeout 20m ./cmd/firstlight -run TestBringUp
+
+.PHONY: bench
+bench: build ## benchmarks of the packages
+	$(GO) test -run '^$$' -bench . -benchmem ./inventory ./provision/... ./internal/refbmc
+
+.PHONY: fuzz
+FUZZTIME ?= 1m
+fuzz: ## every fuzz target for FUZZTIME (1m)
+	@for pkg in $$($(GO) list ./...); do \
+		for f in $$($(GO) test -list '^Fuzz' $$pkg | grep ^Fuzz || true); do \
+			echo "$$pkg $$f"; $(GO) test -run '^$$' -fuzz "^$$f$$" -fuzztime $(FUZZTIME) -fuzzminimizetime 1x $$pkg; \
+		done; \
+	done
+
+.PHONY: clean
+clean: ## end the demo's lab and remove what was built
+	@if [ -x bin/firstlight ]; then $(ROOT) bin/firstlight lab down $(LAB) >/dev/null 2>&1 || true; fi
+	$(ROOT) rm -rf bin $(LAB)/.firstlight
