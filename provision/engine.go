@@ -90,7 +90,6 @@ type Engine struct {
 	known   Known
 	changed chan struct{}     // closed and renewed at each change
 	acts    map[string]Action // pending by node
-	reports map[string]string // boot-failed report by boot ID
 	writes  chan writeRequest // to the journal
 	bmcs    chan struct{}     // BMC conversations at once
 	slots   chan struct{}     // nodes at once
