@@ -45,6 +45,10 @@ func Wire(c *inventory.Cluster, controller netns.NsHandle) (remove func() error,
 	return remove, nil
 }
 
+// keeper stays on the rack's end of a wire: the kernel drops every route of an
+// interface that loses its last address.
+var keeper = netip.AddrFrom4([4]byte{169, 254, 0, 1})
+
 // wire makes one pair. Its rack end routes the whole network, so that any
 // address of it can be put there.
 func wire(n *inventory.Network, controller netns.NsHandle, there *netlink.Handle) (netlink.Link, error) {
@@ -56,6 +60,9 @@ func wire(n *inventory.Network, controller netns.NsHandle, there *netlink.Handle
 	link, err := netlink.LinkByName(n.Interface)
 	if err != nil {
 		return nil, err
+	}
+	if err := netlink.AddrAdd(link, &netlink.Addr{IPNet: ipNet(keeper, 32), Scope: int(netlink.SCOPE_LINK)}); err != nil {
+		return link, err
 	}
 	if err := netlink.LinkSetUp(link); err != nil {
 		return link, err
