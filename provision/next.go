@@ -89,6 +89,7 @@ func onStart(n *Node, ev Event, now time.Time) ([]Action, error) {
 	}
 	n.Active, n.Limit, n.Backoff = true, max(d.Attempts, 1), d.Backoff.Duration()
 	n.Attempts, n.Started, n.Refused = map[State]int{}, time.Time{}, nil
+	n.State, n.History = "", nil // a bring-up's history starts with it
 	n.enter(n.proven(), ev.Time, "", "")
 	if n.wanted() == "" {
 		n.Active = false

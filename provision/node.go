@@ -23,7 +23,7 @@ type Node struct {
 	Started  time.Time     // when the current attempt began
 	Boot     *BootRecord   // the boot under way, or the last one
 	Previous *BootRecord   // the one before it
-	History  []Entry       // states entered, oldest first
+	History  []Entry       // states entered since the step started, oldest first
 	Refused  *Refusal      // what a failed or quarantined node rests on
 }
 

@@ -124,6 +124,7 @@ func (s *site) nodeReport(n *inventory.Node, k provision.Node) acceptance.NodeRe
 	if p, ok := k.Proofs[provision.Ready]; ok {
 		out.Record = p.Evidence
 	}
+	out.History = s.keptProofs(k)
 	last := time.Time{}
 	for _, e := range k.History {
 		span := acceptance.Span{State: string(e.State), Entered: e.At, Reason: e.Reason, Evidence: e.Evidence}
@@ -137,6 +138,20 @@ func (s *site) nodeReport(n *inventory.Node, k provision.Node) acceptance.NodeRe
 		}
 		span.Proof = s.proof(e.Evidence)
 		out.History = append(out.History, span)
+	}
+	return out
+}
+
+// keptProofs are those that an earlier bring-up found and the last one did not
+// have to seek anew.
+func (s *site) keptProofs(k provision.Node) []acceptance.Span {
+	var out []acceptance.Span
+	for _, st := range provision.Chain {
+		p, ok := k.Proofs[st.State]
+		if !ok || len(k.History) == 0 || !p.At.Before(k.History[0].At) {
+			continue
+		}
+		out = append(out, acceptance.Span{State: string(st.State), Entered: p.At, Evidence: p.Evidence, Proof: s.proof(p.Evidence)})
 	}
 	return out
 }
