@@ -149,9 +149,10 @@ func (e *Engine) homecoming(ctx context.Context, n *inventory.Node, boot BootRec
 	defer stop()
 	known := e.node(n.Name)
 	if boot.Via == viaAgentReboot && known.Boot.Home == nil && known.Previous != nil {
+		previous := known.Previous.ID
 		go func() { // ends with waiting
 			job := api.Job{ID: boot.ID + "-reboot", Kind: api.JobReboot}
-			if _, err := e.Agents.Do(waiting, n.Name, known.Previous.ID, job); err != nil && waiting.Err() == nil {
+			if _, err := e.Agents.Do(waiting, n.Name, previous, job); err != nil && waiting.Err() == nil {
 				e.Log.Warn("reboot not taken by the agent", "node", n.Name, "error", err)
 			}
 		}()
