@@ -389,7 +389,7 @@ func (s *ipmiSession) exchange(ctx context.Context, x exchange) error {
 		for {
 			s.conn.SetReadDeadline(again)
 			if err := ctx.Err(); err != nil { // before the deadline was set
-				return err
+				return endedBy(err, x.doing, began)
 			}
 			n, err := s.conn.Read(buf)
 			if err == nil && x.take(append([]byte(nil), buf[:n]...)) {
@@ -399,7 +399,7 @@ func (s *ipmiSession) exchange(ctx context.Context, x exchange) error {
 				return netError(x.doing, began, err)
 			}
 			if err := ctx.Err(); err != nil {
-				return err
+				return endedBy(err, x.doing, began)
 			}
 			if !time.Now().Before(again) {
 				break
@@ -411,10 +411,23 @@ func (s *ipmiSession) exchange(ctx context.Context, x exchange) error {
 	}
 }
 
-// netError turns the ICMP answer of a host without that port into silence.
+// netError turns the ICMP answer of a host without that port into silence, and
+// so the kernel's word that nobody has the address (no answer to ARP).
 func netError(doing string, began time.Time, err error) error {
-	if errors.Is(err, syscall.ECONNREFUSED) {
+	switch {
+	case errors.Is(err, syscall.ECONNREFUSED):
 		return &silence{doing: doing, after: time.Since(began), portClosed: true}
+	case errors.Is(err, syscall.EHOSTUNREACH):
+		return &silence{doing: doing, after: time.Since(began)}
+	}
+	return err
+}
+
+// endedBy is the error of an exchange whose context ended: where the caller's
+// time ran out while the BMC had been asked and said nothing, its silence.
+func endedBy(err error, doing string, began time.Time) error {
+	if errors.Is(err, context.DeadlineExceeded) && time.Since(began) >= firstWait {
+		return &silence{doing: doing, after: time.Since(began)}
 	}
 	return err
 }
