@@ -100,8 +100,8 @@ func testImageDigest(t *testing.T) {
 
 func testLostPackets(t *testing.T) {
 	r := newFaultRig(t, rackSpec{nodes: 3},
-		simrack.Fault{Node: "node-1", Kind: simrack.LostPackets, Share: 0.3},
-		simrack.Fault{Node: "node-2", Kind: simrack.LostPackets, Share: 0.3})
+		simrack.Fault{Node: "node-1", Kind: simrack.LostPackets, Share: 0.2},
+		simrack.Fault{Node: "node-2", Kind: simrack.LostPackets, Share: 0.2})
 	r.apply(0)
 	for i := 1; i <= 3; i++ {
 		r.wantPower(i, 1, 0, 1)

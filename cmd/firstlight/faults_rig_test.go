@@ -112,8 +112,12 @@ func (r *faultRig) makeController(c *inventory.Cluster) {
 	r.must(upLoopback())
 	r.must(netns.Set(home))
 	r.must(upLoopback())
-	_, err = simrack.Wire(c, r.controller) // the wires go with the namespaces
+	remove, err := simrack.Wire(c, r.controller)
 	r.must(err)
+	r.Cleanup(func() {
+		r.must(remove())
+		r.controller.Close()
+	})
 }
 
 func upLoopback() error {
