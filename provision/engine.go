@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"sync"
 	"time"
 
@@ -130,13 +131,18 @@ func (e *Engine) Load(ctx context.Context) (Known, error) {
 			e.byMAC[nic.MAC.String()] = n
 		}
 	}
-	return e.known, nil
+	return e.snapshot(), nil
 }
 
 // Run carries out a plan and returns when every node of it has come to rest,
 // or when ctx ends or the journal fails. One node's failure never stops
 // another. The returned state is that of the moment it ends.
 func (e *Engine) Run(ctx context.Context, plan Plan) (Known, error) {
+	// Nothing is written before the writer starts, so what the outside has to
+	// say already cannot make the plan stale.
+	if plan.Serial != e.known.Serial {
+		return e.snapshot(), fmt.Errorf("plan is stale: it was made at serial %d and the journal is at %d: %w", plan.Serial, e.known.Serial, ErrConflict)
+	}
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	e.failed = cancel
@@ -147,11 +153,8 @@ func (e *Engine) Run(ctx context.Context, plan Plan) (Known, error) {
 	defer writer.Wait()
 	defer stopWriter()
 
-	if plan.Serial != e.known.Serial {
-		return e.known, fmt.Errorf("plan is stale: it was made at serial %d and the journal is at %d: %w", plan.Serial, e.known.Serial, ErrConflict)
-	}
 	if err := e.begin(ctx, plan); err != nil {
-		return e.known, err
+		return e.snapshot(), err
 	}
 	var workers sync.WaitGroup
 	for _, s := range plan.Nodes {
@@ -160,12 +163,14 @@ func (e *Engine) Run(ctx context.Context, plan Plan) (Known, error) {
 		}
 	}
 	workers.Wait()
+	return e.snapshot(), context.Cause(ctx)
+}
+
+// snapshot is what is known now, in maps of its own.
+func (e *Engine) snapshot() Known {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	if err := context.Cause(ctx); err != nil {
-		return e.known, err
-	}
-	return e.known, nil
+	return Known{Serial: e.known.Serial, Nodes: maps.Clone(e.known.Nodes), Discovered: maps.Clone(e.known.Discovered)}
 }
 
 // begin records what the plan starts. A node whose step is already under way
@@ -184,7 +189,7 @@ func (e *Engine) begin(ctx context.Context, plan Plan) error {
 		case ActionRemove:
 			err = errors.Join(err, add(step.Name, EventForget, ReasonData{Reason: "no longer declared"}))
 		case ActionBringUp, ActionChange:
-			if known := e.known.Node(step.Name); known.Active && len(step.Redo) == 0 {
+			if known := e.node(step.Name); known.Active && len(step.Redo) == 0 {
 				continue
 			}
 			if step.Release {
@@ -267,7 +272,11 @@ func (e *Engine) attempt(ctx context.Context, n *inventory.Node, act Action) {
 		}
 		err = e.recordOne(ctx, n.Name, EventRefused, data)
 	default:
-		err = e.recordOne(ctx, n.Name, EventMissed, MissedData{Proof: act.Proof, Reason: err.Error()})
+		reason := err.Error()
+		if actx.Err() != nil && errors.Is(err, context.DeadlineExceeded) {
+			reason = fmt.Sprintf("%s did not end within %s: %s", act.Do, e.deadline(act.Proof), reason)
+		}
+		err = e.recordOne(ctx, n.Name, EventMissed, MissedData{Proof: act.Proof, Reason: reason})
 	}
 	if err != nil && ctx.Err() == nil {
 		e.Log.Error("outcome not recorded", "node", n.Name, "error", err)
