@@ -258,6 +258,6 @@ type Machine struct {
 	Disks       *int // total number of disks
 	Memory      Size
 	BMCPassword Secret
-	Faults      []string // "ignore-boot-override", "dead-bmc"
+	Faults      []string // "ignore-boot-override", "revert-boot-override", "dead-bmc"
 	Range       hcl.Range
 }

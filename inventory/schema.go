@@ -57,7 +57,7 @@ type blockSchema struct {
 var lifecycleStates = []string{"reachable", "enrolled", "matched", "provisioned", "validated", "burned-in", "ready"}
 
 // machineFaults are the ways a lab machine can play faulty metal.
-var machineFaults = []string{"ignore-boot-override", "dead-bmc"}
+var machineFaults = []string{"ignore-boot-override", "revert-boot-override", "dead-bmc"}
 
 // topBlocks are the blocks of a configuration, in the order they are documented.
 // Blocks variable and locals are handled apart: see variables.go.
