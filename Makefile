@@ -80,6 +80,10 @@ vm: test-deps build $(TEST_KERNEL) ## the tests that run virtual machines
 bench: build ## benchmarks of the packages
 	$(GO) test -run '^$$' -bench . -benchmem ./inventory ./provision/... ./internal/refbmc
 
+.PHONY: bench-boot
+bench-boot: test-deps build ## power-on to the agent's call, against dnsmasq; the demo's time; figures of docs/measured.md
+	$(if $(ROOT),sudo) env PATH="$$PATH" $(TEST_ENV) FIRSTLIGHT_BENCH=boot FIRSTLIGHT_BENCH_ROUNDS="$(FIRSTLIGHT_BENCH_ROUNDS)" $(GO) test -count=1 -v -timeout 60m ./cmd/firstlight -run '^TestBench'
+
 .PHONY: fuzz
 FUZZTIME ?= 1m
 fuzz: ## every fuzz target for FUZZTIME (1m)
