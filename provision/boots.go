@@ -24,6 +24,10 @@ const (
 // and still be asked to reboot its node instead of having it power-cycled.
 const agentSilence = 2 * time.Minute
 
+// agentReturns is how long an agent is waited for that a controller which was
+// started anew has not heard: its poll that was cut off ends within 40 s.
+const agentReturns = 45 * time.Second
+
 // bootBringUp boots the bring-up agent through the firmware's network boot.
 func (e *Engine) bootBringUp(ctx context.Context, n *inventory.Node, act Action) (PassedData, error) {
 	boot, err := e.order(ctx, n, act, api.BootBringUp, e.BringUp)
@@ -76,7 +80,7 @@ func (e *Engine) order(ctx context.Context, n *inventory.Node, act Action, kind 
 		Persistent: act.Attempt > 1 || kind == api.BootImage}
 	if power == "on" {
 		id.Via = viaPowerCycle
-		if kind == api.BootImage && act.Attempt == 1 && e.agentAnswers(n.Name, known) {
+		if kind == api.BootImage && act.Attempt == 1 && e.agentAnswers(ctx, n.Name, known) {
 			id.Via = viaAgentReboot
 		}
 	}
@@ -132,12 +136,22 @@ func (e *Engine) power(ctx context.Context, n *inventory.Node, via string) error
 	return e.recordOne(ctx, n.Name, EventPowered, PoweredData{Op: op, Power: "on"})
 }
 
-func (e *Engine) agentAnswers(name string, known Node) bool {
+// agentAnswers says whether the agent that came home with a node's last boot
+// can be asked to reboot it. A controller that was started anew has not heard
+// it yet, and cycling the power of a healthy node is worse than a short wait.
+func (e *Engine) agentAnswers(ctx context.Context, name string, known Node) bool {
 	if known.Boot == nil || known.Boot.Home == nil {
 		return false
 	}
-	at, ok := e.Agents.Seen(name)
-	return ok && e.Now().Sub(at) < agentSilence
+	until := e.Now().Add(min(agentReturns, e.deadline(Provisioned)/2))
+	for {
+		if at, ok := e.Agents.Seen(name); ok {
+			return e.Now().Sub(at) < agentSilence
+		}
+		if !e.Now().Before(until) || !sleep(ctx, 100*time.Millisecond) {
+			return false
+		}
+	}
 }
 
 // homecoming waits for the agent of a boot, and asks the agent of the boot
