@@ -120,7 +120,7 @@ func (m *machine) run() error {
 		<-m.modulesDone
 		err := m.enterImage(ctx) // returns only when it could not
 		m.log.Error("cannot boot the image; waiting for orders", "err", err)
-		a.Reports = []api.Report{{Kind: api.ReportBootFailed, Message: err.Error()}}
+		a.Reports = []api.Report{reportOf(err)}
 	}
 	return a.Run(ctx)
 }

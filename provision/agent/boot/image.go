@@ -27,6 +27,23 @@ const (
 	imageInit = "/sbin/init"
 )
 
+// digestError: the root file system is not the one that the manifest names.
+type digestError struct{ got, want string }
+
+func (e *digestError) Error() string {
+	return fmt.Sprintf("root file system digest is %s, manifest says %s", e.got, e.want)
+}
+
+// reportOf is what the controller is told when an image cannot be entered.
+func reportOf(err error) api.Report {
+	r := api.Report{Kind: api.ReportBootFailed, Message: err.Error()}
+	var digest *digestError
+	if errors.As(err, &digest) {
+		r.Kind = api.ReportDigestMismatch // booting it again is no use
+	}
+	return r
+}
+
 // enterImage fetches, verifies and mounts the root file system of the image
 // and becomes its init. It returns only when that failed, with the reason;
 // the initramfs is then still whole, and can take orders.
@@ -40,7 +57,7 @@ func (m *machine) enterImage(ctx context.Context) error {
 	}
 	if digest != m.args.Root {
 		_ = os.Remove(rootFile) // frees memory; a second try truncates it anyway
-		return fmt.Errorf("root file system digest is %s, manifest says %s", digest, m.args.Root)
+		return &digestError{got: digest, want: m.args.Root}
 	}
 	if err := mountImage(); err != nil {
 		return fmt.Errorf("mount the image's root file system: %w", err)
