@@ -5,13 +5,17 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"sort"
 	"strings"
 
+	"github.com/hashicorp/hcl/v2"
 	"github.com/spf13/cobra"
 
+	"firstlight/images"
 	"firstlight/inventory"
 )
 
@@ -85,6 +89,7 @@ func (a *app) validateCommand() *cobra.Command {
 
 func (a *app) validate(dir string) error {
 	cluster, src, diags := a.read(dir)
+	diags = append(diags, imageMistakes(cluster)...)
 	if a.json {
 		found := inventory.Report(diags)
 		if found == nil {
@@ -103,6 +108,24 @@ func (a *app) validate(dir string) error {
 		fmt.Fprintf(a.stdout, "%s is valid: cluster %s, %d nodes in %d racks\n", dir, cluster.Name, len(cluster.Nodes), len(cluster.Racks))
 	}
 	return nil
+}
+
+// imageMistakes are those in the image.hcl of every declared image. What an
+// inventory itself gets wrong about its images is not said again.
+func imageMistakes(c *inventory.Cluster) hcl.Diagnostics {
+	var diags hcl.Diagnostics
+	if c == nil {
+		return diags
+	}
+	for _, name := range slices.Sorted(maps.Keys(c.Images)) {
+		dir := c.Images[name].Source
+		if _, err := os.Stat(filepath.Join(dir, images.SpecFile)); err != nil {
+			continue
+		}
+		_, more := images.ReadSpec(dir)
+		diags = append(diags, more...)
+	}
+	return diags
 }
 
 func (a *app) fmtCommand() *cobra.Command {
