@@ -1,6 +1,10 @@
 package inventory
 
-import "github.com/hashicorp/hcl/v2"
+import (
+	"slices"
+
+	"github.com/hashicorp/hcl/v2"
+)
 
 // kind is what an attribute's value must be.
 type kind string
@@ -55,6 +59,10 @@ type blockSchema struct {
 // lifecycleStates are the states that have a deadline to enter. The
 // lifecycle table in package provision holds their meaning.
 var lifecycleStates = []string{"reachable", "enrolled", "matched", "provisioned", "validated", "burned-in", "ready"}
+
+// LifecycleStates lists the states that `deadlines` takes, in the order in which
+// they are entered. It is a copy.
+func LifecycleStates() []string { return slices.Clone(lifecycleStates) }
 
 // machineFaults are the ways a lab machine can play faulty metal.
 var machineFaults = []string{"ignore-boot-override", "revert-boot-override", "dead-bmc"}

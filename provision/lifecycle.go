@@ -52,6 +52,7 @@ type Stage struct {
 	Activity Activity      // seeks the proof; empty for the first
 	Deadline time.Duration // of one attempt, unless the inventory says otherwise
 	Estimate time.Duration // what a plan counts for it on metal
+	InLab    time.Duration // what a plan counts for it where firmware and self test are a virtual machine's
 	FallBack State         // proof to seek anew when the activity got no answer; empty: try the same again
 	Facets   []string      // prefixes of the declared values that the proof rests on
 	Redo     []State       // later proofs that fall when this one's declared values change
@@ -63,25 +64,25 @@ type Stage struct {
 var Chain = []Stage{
 	{State: Declared, Means: "in the inventory, nothing proven", Proof: "none"},
 	{State: Reachable, Means: "the BMC answers with the declared credential and is the declared machine",
-		Proof: "identity read over the BMC", Activity: Identify, Deadline: time.Minute, Estimate: 5 * time.Second,
+		Proof: "identity read over the BMC", Activity: Identify, Deadline: time.Minute, Estimate: 5 * time.Second, InLab: time.Second,
 		Facets: []string{"bmc.", "node.serial"}, Redo: []State{Ready}},
 	{State: Enrolled, Means: "the bring-up agent runs on the node and called home",
-		Proof: "boot path seen on the wire, agent's token", Activity: Boot, Deadline: 20 * time.Minute, Estimate: 10 * time.Minute,
+		Proof: "boot path seen on the wire, agent's token", Activity: Boot, Deadline: 20 * time.Minute, Estimate: 10 * time.Minute, InLab: 20 * time.Second,
 		Facets: []string{"nic."}, Redo: []State{Matched, Provisioned, Validated, Ready}},
 	{State: Matched, Means: "the hardware found is the hardware declared",
-		Proof: "inspection evidence", Activity: Inspect, Deadline: 2 * time.Minute, Estimate: 10 * time.Second, FallBack: Enrolled,
+		Proof: "inspection evidence", Activity: Inspect, Deadline: 2 * time.Minute, Estimate: 10 * time.Second, InLab: time.Second, FallBack: Enrolled,
 		Facets: []string{"hardware.", "node.serial"}, Redo: []State{Enrolled, Provisioned, Validated, BurnedIn, Ready}},
 	{State: Provisioned, Means: "the declared image runs on the node",
-		Proof: "image digest reported from the node", Activity: BootImage, Deadline: 25 * time.Minute, Estimate: 12 * time.Minute,
+		Proof: "image digest reported from the node", Activity: BootImage, Deadline: 25 * time.Minute, Estimate: 12 * time.Minute, InLab: 25 * time.Second,
 		Facets: []string{"image."}, Redo: []State{Validated, Ready}},
 	{State: Validated, Means: "node checks and fabric checks pass",
-		Proof: "check evidence", Activity: CheckNode, Deadline: 5 * time.Minute, Estimate: 30 * time.Second, FallBack: Provisioned,
+		Proof: "check evidence", Activity: CheckNode, Deadline: 5 * time.Minute, Estimate: 30 * time.Second, InLab: time.Second, FallBack: Provisioned,
 		Facets: []string{"fabric."}, Redo: []State{Ready}},
 	{State: BurnedIn, Means: "every burn-in stage declared for it passes",
 		Proof: "burn-in evidence", Activity: BurnIn, Deadline: 72 * time.Hour,
 		Facets: []string{"burnin."}, Redo: []State{Ready}},
 	{State: Ready, Means: "all acceptance satisfied; record signed",
-		Proof: "the record", Activity: Sign, Deadline: time.Minute, Estimate: time.Second},
+		Proof: "the record", Activity: Sign, Deadline: time.Minute, Estimate: time.Second, InLab: time.Second},
 }
 
 // Beside are the states outside the chain.

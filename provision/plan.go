@@ -114,12 +114,12 @@ func planNode(want Want, n *inventory.Node, known Node) PlanStep {
 		s.Reasons = append(s.Reasons, "failed before: "+known.Reason)
 	}
 	s.Redo = fallen(known, facets, &s.Reasons)
-	s.decide(n, known)
+	s.decide(n, known, want.Cluster.Lab != nil)
 	return s
 }
 
 // decide sets the action from the proofs that are missing or have fallen.
-func (s *PlanStep) decide(n *inventory.Node, known Node) {
+func (s *PlanStep) decide(n *inventory.Node, known Node, lab bool) {
 	missing := missingProofs(known, s.Redo)
 	if len(missing) == 0 {
 		s.Action = ActionNone
@@ -139,7 +139,11 @@ func (s *PlanStep) decide(n *inventory.Node, known Node) {
 	}
 	for _, m := range missing {
 		st, _ := StageOf(m)
-		s.DurationS += st.Estimate.Seconds()
+		if lab {
+			s.DurationS += st.InLab.Seconds()
+		} else {
+			s.DurationS += st.Estimate.Seconds()
+		}
 		switch st.Activity {
 		case Boot:
 			s.Disruption.PowerCycles++
