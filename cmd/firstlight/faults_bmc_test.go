@@ -1,13 +1,17 @@
 package main
 
 import (
+	"encoding/json"
 	"os"
 	"path/filepath"
+	"regexp"
+	"strings"
 	"testing"
 
 	"firstlight/internal/simrack"
 	"firstlight/inventory"
 	"firstlight/provision"
+	"firstlight/provision/journal"
 )
 
 func testHealthy(t *testing.T) {
@@ -24,11 +28,8 @@ func testHealthy(t *testing.T) {
 	r.wantStates(provision.Ready, provision.Ready, provision.Ready, provision.Ready)
 	for i := 1; i <= 4; i++ {
 		r.wantPower(i, 1, 0, 1)
-		if _, err := filepath.Glob(filepath.Join(r.dir, ".firstlight", "report", "*"+nodeName(i)+"*")); err != nil {
-			t.Error(err)
-		}
 	}
-	for _, file := range []string{"report/index.html", "report/report.json", "keys/record"} {
+	for _, file := range []string{"report/index.html", "report/report.json", "report/junit.xml", "keys/record"} {
 		if _, err := os.Stat(filepath.Join(r.dir, ".firstlight", file)); err != nil {
 			t.Error(err)
 		}
@@ -36,6 +37,19 @@ func testHealthy(t *testing.T) {
 	page, err := os.ReadFile(filepath.Join(r.dir, ".firstlight", "report", "index.html"))
 	r.must(err)
 	wantText(t, "report", string(page), "LAB", "node-4")
+	records := 0
+	for i := 1; i <= 4; i++ {
+		o := r.cli("show", "-json", nodeName(i))
+		var n provision.Node
+		r.must(json.Unmarshal([]byte(o.stdout), &n))
+		raw, err := journal.Evidence{Dir: filepath.Join(r.dir, ".firstlight", "evidence")}.Get(n.Proofs[provision.Ready].Evidence)
+		if err == nil && strings.Contains(string(raw), nodeName(i)) {
+			records++
+		}
+	}
+	if records != 4 {
+		t.Errorf("%d signed records are filed; want 4", records)
+	}
 
 	o = r.cli("plan", "-detailed-exitcode")
 	if o.code != 0 {
@@ -107,7 +121,10 @@ func testSilentBMC(t *testing.T) {
 	o := r.apply(1)
 	for i := 1; i <= 3; i++ {
 		line := lineOf(o.stderr, nodeName(i)+": failed: ")
-		wantText(t, "apply", line, bmcAddr(i), "nodes.hcl:", "did not answer", "2s", "(attempt 2 of 2)")
+		wantText(t, "apply", line, bmcAddr(i), "nodes.hcl:", "did not answer for ", "check that the bmc has power and its network cable", "(attempt 2 of 2)")
+		if !regexp.MustCompile(`did not answer for [0-9.]+m?s`).MatchString(line) {
+			t.Errorf("apply does not say how long: %s", line)
+		}
 	}
 	wantText(t, "apply", o.stdout, "1/4 ready")
 	r.wantStates(provision.Failed, provision.Failed, provision.Failed, provision.Ready)

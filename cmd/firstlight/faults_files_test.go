@@ -19,9 +19,9 @@ func testSyntaxErrors(t *testing.T) {
 		{name: "hcl.json", file: "extra.hcl.json", content: "{\n  \"rack\": {\n    \"b01\": {,}\n  }\n}\n", want: []string{"extra.hcl.json", "line 3"}},
 		{name: "unknown name", file: "extra.hcl", content: "rack \"b01\" {\n  hight = 42\n}\n", want: []string{"extra.hcl", "line 2", "hight", "height"}},
 		{name: "csv", file: "extra.hcl", content: "locals {\n  rows = csvdecode(file(\"assets.csv\"))\n}\nrack \"b01\" {\n  name = local.rows[0].name\n}\n",
-			want: []string{"extra.hcl", "line 2", "assets.csv", "3"}},
+			want: []string{"extra.hcl", "line 2", "assets.csv:3: this row has another number of fields than the header"}},
 		{name: "variables", file: "lab.vars", content: "a = 1\nb = [\n", args: []string{"apply", "-auto-approve", "-var-file", "DIR/lab.vars"}, want: []string{"lab.vars", "line"}},
-		{name: "saved plan", file: "a.plan", content: "{\n  \"format\": \"firstlight plan 1\",\n  \"plan\": {,}\n}\n", args: []string{"apply", "-plan", "DIR/a.plan"}, want: []string{"a.plan", "3"}},
+		{name: "saved plan", file: "a.plan", content: "{\n  \"format\": \"firstlight plan 1\",\n  \"plan\": {,}\n}\n", args: []string{"apply", "-plan", "DIR/a.plan"}, want: []string{"a.plan:3 is not a saved plan", "make a new one with plan -out"}},
 		{name: "image", file: "images/compute/image.hcl", content: "packages = [\n  \"bash\"\n  \"dash\"\n]\n", args: []string{"validate"}, want: []string{"image.hcl", "line 3"}},
 	} {
 		t.Run(c.name, func(t *testing.T) {

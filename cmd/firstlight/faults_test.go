@@ -123,7 +123,6 @@ type rackSpec struct {
 	deadlines map[string]string // by state; the others get 30s
 	attempts  int               // 0: 3
 	passwords map[int]string    // of the BMC of a node, by number, where it is another
-	root      bool              // the declared image has a root file system
 	note      string            // a comment, to change the inventory by
 }
 

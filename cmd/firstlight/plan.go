@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -125,7 +126,12 @@ func loadPlan(file string) (provision.Plan, error) {
 	}
 	var saved savedPlan
 	if err := json.Unmarshal(raw, &saved); err != nil {
-		return provision.Plan{}, fmt.Errorf("%s is not a saved plan: %w", file, err)
+		var syntax *json.SyntaxError
+		if errors.As(err, &syntax) {
+			line := 1 + bytes.Count(raw[:min(int(syntax.Offset), len(raw))], []byte("\n"))
+			return provision.Plan{}, fmt.Errorf("%s:%d is not a saved plan: %w; make a new one with plan -out", file, line, err)
+		}
+		return provision.Plan{}, fmt.Errorf("%s is not a saved plan: %w; make a new one with plan -out", file, err)
 	}
 	if saved.Format != planFormat {
 		return provision.Plan{}, fmt.Errorf("%s is not a plan of this version (format %q, want %q)", file, saved.Format, planFormat)
