@@ -82,7 +82,7 @@ bench: build ## benchmarks of the packages
 
 .PHONY: bench-boot
 bench-boot: test-deps build ## power-on to the agent's call, against dnsmasq; the demo's time; figures of docs/measured.md
-	$(if $(ROOT),sudo) env PATH="$$PATH" $(TEST_ENV) FIRSTLIGHT_BENCH=boot FIRSTLIGHT_BENCH_ROUNDS="$(FIRSTLIGHT_BENCH_ROUNDS)" $(GO) test -count=1 -v -timeout 60m ./cmd/firstlight -run '^TestBench'
+	$(if $(ROOT),sudo) env PATH="$$PATH" $(TEST_ENV) FIRSTLIGHT_BENCH_ROUNDS="$(FIRSTLIGHT_BENCH_ROUNDS)" $(GO) test -tags bench -count=1 -v -timeout 60m ./cmd/firstlight -run '^TestBench'
 
 .PHONY: fuzz
 FUZZTIME ?= 1m

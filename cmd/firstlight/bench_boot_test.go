@@ -1,3 +1,8 @@
+//go:build bench
+
+// The measurements take minutes and judge this host, not the code alone: they
+// are built for `make bench-boot` only.
+
 package main
 
 import (
@@ -17,9 +22,6 @@ import (
 	"firstlight/provision"
 	"firstlight/provision/agent/api"
 )
-
-// benchEnv turns the measurements on; `make bench-boot` sets it.
-const benchEnv = "FIRSTLIGHT_BENCH"
 
 // Marks of a boot, in its order. The first is the BMC's confirmation of
 // power-on, the last the agent's first message.
@@ -58,9 +60,6 @@ func (b bootTimes) phase(from, to string) float64 { return b[to].Sub(b[from]).Se
 // from dnsmasq and a plain HTTP server, one after the other. It prints the
 // figures and fails when one is short.
 func TestBenchBoot(t *testing.T) {
-	if os.Getenv(benchEnv) == "" {
-		t.Skip("measures for minutes: make bench-boot")
-	}
 	needLab(t)
 	if _, err := exec.LookPath("dnsmasq"); err != nil {
 		t.Skip("needs dnsmasq")

@@ -1,8 +1,9 @@
+//go:build bench
+
 package main
 
 import (
 	"fmt"
-	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
@@ -15,9 +16,6 @@ import (
 // applied until two nodes are ready, with what was fetched before and with
 // nothing fetched or compiled before; and the controller's memory meanwhile.
 func TestBenchDemo(t *testing.T) {
-	if os.Getenv(benchEnv) == "" {
-		t.Skip("measures for minutes: make bench-boot")
-	}
 	needLab(t)
 	var rss float64
 	run := func(name string, bound float64, prepare func(t *testing.T)) {
