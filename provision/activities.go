@@ -127,13 +127,20 @@ func (e *Engine) check(ctx context.Context, n *inventory.Node, act Action) (Pass
 }
 
 // ask gives the agent of the current boot a job whose ID is the same however
-// often a restarted controller asks for it.
+// often a restarted controller asks for it, and another in every bring-up: an
+// agent answers an ID that it knows from memory, and the same boot may have been
+// asked before a part was mended or a cable pulled.
 func (e *Engine) ask(ctx context.Context, n *inventory.Node, act Action, kind string) (api.Result, error) {
-	boot := e.node(n.Name).Boot
+	known := e.node(n.Name)
+	boot := known.Boot
 	if boot == nil || boot.Home == nil {
 		return api.Result{}, errors.New("no agent has called home")
 	}
-	job := api.Job{ID: fmt.Sprintf("%s-%s-%d", boot.ID, kind, act.Attempt), Kind: kind}
+	var began time.Time
+	if len(known.History) > 0 {
+		began = known.History[0].At
+	}
+	job := api.Job{ID: fmt.Sprintf("%s-%s-%x-%d", boot.ID, kind, began.UnixNano(), act.Attempt), Kind: kind}
 	res, err := e.Agents.Do(ctx, n.Name, boot.ID, job)
 	if err != nil {
 		return res, fmt.Errorf("%s: %w; %s", kind, err, e.lastWord(n.Name))
