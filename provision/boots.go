@@ -65,6 +65,9 @@ func (e *Engine) bootImage(ctx context.Context, n *inventory.Node, act Action) (
 // order brings a boot about, or takes up the one that was under way. It never
 // repeats a power action of the same boot.
 func (e *Engine) order(ctx context.Context, n *inventory.Node, act Action, kind string, img Image) (BootRecord, error) {
+	if n.BootNIC() == nil {
+		return BootRecord{}, &Refused{Reason: fmt.Sprintf("no nic block is declared for it (%s): it cannot be booted over the network, and was not powered on", where(n.Range))}
+	}
 	known := e.node(n.Name)
 	if b := known.Boot; b != nil && !known.Started.IsZero() && known.Attempts[act.Proof] == act.Attempt && b.Kind == kind && b.Image == img.Digest {
 		return *b, e.resumeBoot(ctx, n, known)
