@@ -88,6 +88,8 @@ func TestFaults(t *testing.T) {
 			[]string{"no DHCP from 52:54:00:00:00:01", "accepted the persistent PXE override", "attempt 3 of 3"}, 2},
 		{"wrong password", func(m *machine) { m.refuse = &Refused{Reason: "password refused", Person: true} }, Quarantined, []string{"password refused"}, 0},
 		{"disk missing", func(m *machine) { m.disksLess = 1 }, Failed, []string{"disks.root: found 1 (nvme0n1), declared 2 x 4GiB nvme"}, 0},
+		{"BMC falls silent", func(m *machine) { m.muteAfter = 1 }, Failed, []string{"BMC did not answer", "attempt 3 of 3"}, 0},
+		{"no nic", func(m *machine) { m.node.NICs = nil }, Failed, []string{"no nic block is declared"}, 0},
 		{"root digest", func(m *machine) { m.badRoot = true }, Failed, []string{"root file system digest is sha256:bad, manifest says sha256:root"}, 0},
 	}
 	for _, tt := range tests {
@@ -176,6 +178,23 @@ func TestCredentialChangeReappliedWithoutDisruption(t *testing.T) {
 	}
 	if m := r.world.machines["n1"]; m.ons+m.cycles+m.reboots != 2 {
 		t.Errorf("%d power-ons, %d cycles, %d reboots; want none beyond the bring-up's 1 and 1", m.ons, m.cycles, m.reboots)
+	}
+}
+
+// TestMendedNodeIsReadAnew: the agent of a failed node still runs, and what it
+// found before the mending must not be taken for what is there now.
+func TestMendedNodeIsReadAnew(t *testing.T) {
+	r := newRig(1)
+	m := r.world.machines["n1"]
+	m.disksLess = 1
+	known, _, err := r.apply(t)
+	if err != nil || known.Nodes["n1"].State != Failed {
+		t.Fatalf("apply with a disk missing = %s, %v; want failed", known.Nodes["n1"], err)
+	}
+	m.disksLess = 0 // plugged in while the node runs
+	known, _, err = r.apply(t)
+	if err != nil || known.Nodes["n1"].State != Ready {
+		t.Errorf("apply after it was mended = %s, %v; want ready", known.Nodes["n1"], err)
 	}
 }
 

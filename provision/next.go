@@ -177,6 +177,11 @@ func onMissed(n *Node, ev Event, now time.Time) ([]Action, error) {
 	if err != nil {
 		return nil, err
 	}
+	if n.Started.IsZero() {
+		// It ended before it was announced, as when the BMC did not say whether
+		// the machine is on: it counts all the same, or it is retried for ever.
+		n.Attempts[d.Proof]++
+	}
 	n.Started = time.Time{}
 	tries := n.Attempts[d.Proof]
 	if tries >= n.Limit {
