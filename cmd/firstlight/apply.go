@@ -198,13 +198,28 @@ func (a *app) startServices(ctx context.Context, cancel context.CancelCauseFunc,
 	if err != nil {
 		return nil, err
 	}
-	serving, stop := context.WithCancel(ctx)
-	done := make(chan error, len(servers))
-	ready := make(chan struct{}, len(servers))
+	var services []service
 	for _, srv := range servers {
-		srv.Ready = func() { ready <- struct{}{} }
+		services = append(services, func(ctx context.Context, ready func()) error {
+			srv.Ready = ready
+			return srv.Serve(ctx)
+		})
+	}
+	return startAll(ctx, cancel, services)
+}
+
+// service serves until ctx ends, which is no error; ready is called once it does.
+type service func(ctx context.Context, ready func()) error
+
+// startAll returns when all services are ready, and how to end them; or, with
+// all of them ended, why not.
+func startAll(ctx context.Context, cancel context.CancelCauseFunc, services []service) (func(), error) {
+	serving, stop := context.WithCancel(ctx)
+	done := make(chan error, len(services))
+	ready := make(chan struct{}, len(services))
+	for _, serve := range services {
 		go func() { // ends with serving
-			err := srv.Serve(serving)
+			err := serve(serving, func() { ready <- struct{}{} })
 			if err != nil {
 				cancel(err)
 			}
@@ -213,17 +228,19 @@ func (a *app) startServices(ctx context.Context, cancel context.CancelCauseFunc,
 	}
 	stopAll := func() {
 		stop()
-		for range servers {
+		for range services {
 			<-done
 		}
 	}
-	for range servers {
+	for range services {
 		select {
 		case <-ready:
 		case err := <-done:
 			done <- err
 			stopAll()
-			return nil, err
+			// One that was ended because of another, or by Ctrl-C, has no error
+			// of its own.
+			return nil, errorOr(err, context.Cause(ctx))
 		}
 	}
 	return stopAll, nil
