@@ -59,10 +59,17 @@ func (a *app) labUpCommand() *cobra.Command {
 				return err
 			}
 			if foreground {
-				if err := s.forgetAll(c.Context()); err != nil {
-					return err
-				}
-				return a.superviseLab(c.Context(), s, func() { fmt.Fprintln(a.stdout, "lab", s.Cluster.Lab.Name, "is up; Ctrl-C ends it") })
+				ctx, cancel := context.WithCancelCause(c.Context())
+				defer cancel(nil)
+				return a.superviseLab(ctx, s, func() {
+					// Not sooner: the records may be of the machines of a lab that
+					// is up already.
+					if err := s.forgetAll(ctx); err != nil {
+						cancel(err)
+						return
+					}
+					fmt.Fprintln(a.stdout, "lab", s.Cluster.Lab.Name, "is up; Ctrl-C ends it")
+				})
 			}
 			return a.labUp(c.Context(), s, dirArg(args, 0))
 		},
