@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
 	"strings"
 	"time"
 
@@ -58,6 +57,9 @@ func (a *app) apply(ctx context.Context, dir string, opt applyOptions) error {
 	// reaches nothing but its machines.
 	if !a.entered {
 		if err := a.labIsUp(ctx, s); err != nil {
+			return err
+		}
+		if err := a.somebodyToAsk(ctx, s, opt); err != nil {
 			return err
 		}
 		if _, err := a.build(ctx, s); err != nil {
@@ -134,11 +136,31 @@ func (a *app) agreedPlan(s *site, known provision.Known, opt applyOptions) (prov
 	return plan, nil
 }
 
+var errNobody = errors.New("nobody is there to ask: give -auto-approve, or save a plan with plan -out and give it with -plan")
+
+// somebodyToAsk refuses what ask would refuse, before images are built for it.
+func (a *app) somebodyToAsk(ctx context.Context, s *site, opt applyOptions) error {
+	if opt.autoApprove || opt.planFile != "" || a.watched() {
+		return nil
+	}
+	known, err := s.known(ctx)
+	if err != nil {
+		return err
+	}
+	plan, err := a.makePlan(s, known)
+	if err == nil && plan.Changes() {
+		return errNobody
+	}
+	return err
+}
+
+// watched reports whether a person can answer.
+func (a *app) watched() bool { return terminal(a.stdin) && !a.json }
+
 // ask asks before anything is disrupted.
 func (a *app) ask(p provision.Plan) error {
-	f, ok := a.stdin.(*os.File)
-	if !ok || !terminal(f) || a.json {
-		return errors.New("nobody is there to ask: give -auto-approve, or save a plan with plan -out and give it with -plan")
+	if !a.watched() {
+		return errNobody
 	}
 	fmt.Fprintf(a.stderr, "\nCarry this out? Only \"yes\" is taken as yes: ")
 	answer, err := bufio.NewReader(a.stdin).ReadString('\n')

@@ -20,10 +20,14 @@ func (a *app) quarantineCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "quarantine NODES [DIR]",
 		Short: "Take nodes out until a person releases them",
+		Long: `Take nodes out until a person releases them. apply leaves them alone, plan and
+status say why. Nothing is done to the machines, and what was proven is kept.
+NODES are names, ranges or rack=NAME, as for -target.`,
 		Example: `  firstlight quarantine -reason "burnt smell" hnode017 racks/a
   firstlight quarantine -maintenance -reason "DIMM swap" 'hnode[017-018]' racks/a
   firstlight release hnode017 racks/a`,
-		Args: cobra.RangeArgs(1, 2),
+		Args:              cobra.RangeArgs(1, 2),
+		ValidArgsFunction: a.completeNodes,
 		RunE: func(c *cobra.Command, args []string) error {
 			kind := provision.EventQuarantine
 			if maintenance {
@@ -33,18 +37,19 @@ func (a *app) quarantineCommand() *cobra.Command {
 		},
 	}
 	a.inventoryFlags(c)
-	c.Flags().StringVar(&reason, "reason", "", "why; shown by status and plan")
+	c.Flags().StringVar(&reason, "reason", "", "why, as `TEXT`; shown by status and plan")
 	c.Flags().BoolVar(&maintenance, "maintenance", false, "planned work rather than a fault")
 	return c
 }
 
 func (a *app) releaseCommand() *cobra.Command {
 	c := &cobra.Command{
-		Use:     "release NODES [DIR]",
-		Short:   "Release nodes from quarantine or maintenance",
-		Long:    "Release nodes from quarantine or maintenance. They return to the last state that is proven; apply goes on from there.",
-		Example: `  firstlight release hnode017 racks/a && firstlight apply -target hnode017 racks/a`,
-		Args:    cobra.RangeArgs(1, 2),
+		Use:               "release NODES [DIR]",
+		Short:             "Release nodes from quarantine or maintenance",
+		Long:              "Release nodes from quarantine or maintenance. They return to the last state that is proven; apply goes on from there.",
+		Example:           `  firstlight release hnode017 racks/a && firstlight apply -target hnode017 racks/a`,
+		Args:              cobra.RangeArgs(1, 2),
+		ValidArgsFunction: a.completeNodes,
 		RunE: func(c *cobra.Command, args []string) error {
 			return a.hold(c.Context(), dirArg(args, 1), args[0], provision.EventRelease, "")
 		},
@@ -55,7 +60,7 @@ func (a *app) releaseCommand() *cobra.Command {
 
 // hold records a person's decision about nodes.
 func (a *app) hold(ctx context.Context, dir, target, kind, reason string) error {
-	s, err := a.load(dir)
+	s, err := a.loadQuietly(dir)
 	if err != nil {
 		return err
 	}

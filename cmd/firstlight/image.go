@@ -130,7 +130,7 @@ func (a *app) imageBuild(ctx context.Context, dir string) error {
 }
 
 func (a *app) imageList(ctx context.Context, dir string) error {
-	s, err := a.load(dir)
+	s, err := a.loadQuietly(dir)
 	if err != nil {
 		return err
 	}
@@ -168,7 +168,7 @@ func (a *app) printImages(s *site) error {
 func megabytes(n int64) string { return fmt.Sprintf("%.1f MB", float64(n)/1e6) }
 
 func (a *app) imageVerify(ctx context.Context, dir string) error {
-	s, err := a.load(dir)
+	s, err := a.loadQuietly(dir)
 	if err != nil {
 		return err
 	}

@@ -105,7 +105,9 @@ func (a *app) validate(dir string) error {
 		return &exit{code: 1}
 	}
 	if !a.json {
-		fmt.Fprintf(a.stdout, "%s is valid: cluster %s, %d nodes in %d racks\n", dir, cluster.Name, len(cluster.Nodes), len(cluster.Racks))
+		nodes, racks := len(cluster.Nodes), len(cluster.Racks)
+		fmt.Fprintf(a.stdout, "%s is valid: cluster %s, %d %s in %d %s\n", dir, cluster.Name,
+			nodes, plural(nodes, "node", "nodes"), racks, plural(racks, "rack", "racks"))
 	}
 	return nil
 }
@@ -170,7 +172,7 @@ func (a *app) format(path string, check bool) error {
 		}
 		changed = append(changed, file)
 		if !check {
-			if err := writeFileAtomic(file, out, 0o644); err != nil {
+			if err := rewriteFile(file, out); err != nil {
 				return err
 			}
 		}
@@ -189,6 +191,20 @@ func (a *app) format(path string, check bool) error {
 		return &exit{code: 3}
 	}
 	return nil
+}
+
+// rewriteFile replaces the content of a file and keeps its mode. Of a link it
+// is the file behind it that changes.
+func rewriteFile(file string, content []byte) error {
+	file, err := filepath.EvalSymlinks(file)
+	if err != nil {
+		return err
+	}
+	info, err := os.Stat(file)
+	if err != nil {
+		return err
+	}
+	return writeFileAtomic(file, content, info.Mode().Perm())
 }
 
 // hclFiles are the native-syntax files of an inventory, its images included.

@@ -331,7 +331,7 @@ func (a *app) labStatusCommand() *cobra.Command {
 func (a *app) printLab(ctx context.Context, s *site) error {
 	st, err := vm.Status(ctx, s.Cluster.Lab.Name)
 	if err != nil {
-		return err
+		return s.orRunLabUp(err)
 	}
 	if a.json {
 		return printJSON(a.stdout, st)
@@ -376,7 +376,28 @@ func (a *app) labIsUp(ctx context.Context, s *site) error {
 		return nil
 	}
 	_, err := vm.Status(ctx, s.Cluster.Lab.Name)
-	return err
+	return s.orRunLabUp(err)
+}
+
+// orRunLabUp says what to run where a lab is not up.
+func (s *site) orRunLabUp(err error) error {
+	if !errors.Is(err, vm.ErrNotUp) {
+		return err
+	}
+	return fmt.Errorf("lab %s is not up; first run: firstlight lab up %s", s.Cluster.Lab.Name, nearby(s.Cluster.Dir))
+}
+
+// nearby is a path as it would be typed here.
+func nearby(path string) string {
+	here, err := os.Getwd()
+	if err != nil {
+		return path
+	}
+	rel, err := filepath.Rel(here, path)
+	if err != nil || strings.HasPrefix(rel, "..") {
+		return path
+	}
+	return rel
 }
 
 // enterLab starts this program anew inside the namespace of the inventory's

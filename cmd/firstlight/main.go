@@ -10,7 +10,6 @@ import (
 	"io"
 	"os"
 	"os/signal"
-	"strings"
 	"syscall"
 
 	"github.com/spf13/cobra"
@@ -96,42 +95,15 @@ training-ready state. An inventory in HCL says what the racks should be.`,
 	root.AddCommand(a.initCommand(), a.validateCommand(), a.fmtCommand(), a.planCommand(), a.applyCommand(), a.showCommand(),
 		a.statusCommand(), a.consoleCommand(), a.powerCommand(), a.imageCommand(), a.labCommand(), a.reportCommand(),
 		a.quarantineCommand(), a.releaseCommand(), a.versionCommand())
+	root.InitDefaultCompletionCmd()
+	for _, c := range root.Commands() {
+		if c.Name() == "completion" {
+			c.Example = "  source <(firstlight completion bash)"
+		}
+	}
+	sayWhatWasMeant(root)
 	singleDashUsage(root)
 	return root
-}
-
-// doubleDashes lets flags be written with one dash (-json) as well as two:
-// no flag here has a one-letter form but -h and -o.
-func doubleDashes(args []string) []string {
-	out := make([]string, 0, len(args))
-	for i, arg := range args {
-		if arg == "--" {
-			return append(out, args[i:]...)
-		}
-		if len(arg) > 2 && arg[0] == '-' && arg[1] != '-' {
-			arg = "-" + arg
-		}
-		out = append(out, arg)
-	}
-	return out
-}
-
-// singleDashUsage prints flags the way the documents write them.
-func singleDashUsage(root *cobra.Command) {
-	standard := root.UsageFunc()
-	root.SetUsageFunc(func(c *cobra.Command) error {
-		var b strings.Builder
-		was := c.OutOrStderr()
-		c.SetOut(&b)
-		c.SetErr(&b)
-		err := standard(c)
-		c.SetOut(was)
-		c.SetErr(was)
-		text := strings.ReplaceAll(b.String(), "      --", "  -")
-		text = strings.ReplaceAll(text, "  -h, --help", "  -help")
-		fmt.Fprint(was, strings.ReplaceAll(text, " --help\"", " -help\""))
-		return err
-	})
 }
 
 // dirArg is the inventory directory: the last argument, or the current one.
@@ -142,15 +114,23 @@ func dirArg(args []string, before int) string {
 	return "."
 }
 
-// inventoryFlags adds the flags of every verb that reads an inventory.
+// inventoryFlags adds the flags of every verb that reads an inventory, and the
+// completion of its directory where the verb has none of its own.
 func (a *app) inventoryFlags(c *cobra.Command) {
+	if c.ValidArgs == nil && c.ValidArgsFunction == nil {
+		c.ValidArgsFunction = completeDirs
+	}
 	f := c.Flags()
 	f.BoolVar(&a.json, "json", false, "print JSON")
-	f.StringArrayVar(&a.vars, "var", nil, "set a variable, NAME=VALUE; may be given again")
-	f.StringArrayVar(&a.varFiles, "var-file", nil, "read variables from a file; may be given again")
+	f.StringArrayVar(&a.vars, "var", nil, "set a variable, as `NAME=VALUE`; may be given again")
+	f.StringArrayVar(&a.varFiles, "var-file", nil, "read variables from a `FILE`; may be given again")
 }
 
 // targetFlag adds -target to a verb that can be narrowed.
 func (a *app) targetFlag(c *cobra.Command) {
-	c.Flags().StringSliceVar(&a.targets, "target", nil, "only these nodes: names, ranges (hnode[001-064]), rack=a01; may be given again")
+	// An array, not a slice: hnode[001-003,007] is one value.
+	c.Flags().StringArrayVar(&a.targets, "target", nil, "only these `NODES`: names, ranges (hnode[001-064,070]), rack=a01; may be given again")
+	if err := c.RegisterFlagCompletionFunc("target", a.completeTargets); err != nil {
+		panic(err) // the flag was defined on the line before
+	}
 }

@@ -46,7 +46,7 @@ apply would do and why, and what that disrupts. Nothing is touched.`,
 	}
 	a.inventoryFlags(c)
 	a.targetFlag(c)
-	c.Flags().StringVar(&out, "out", "", "save the plan to a file for apply -plan")
+	c.Flags().StringVar(&out, "out", "", "save the plan to a `FILE` for apply -plan")
 	c.Flags().BoolVar(&detailed, "detailed-exitcode", false, "exit 0 when there is nothing to do, 1 on error, 2 when there are changes")
 	return c
 }
@@ -261,7 +261,8 @@ the boots seen on the wire, and the evidence.`,
 		Example: `  firstlight show a.plan
   firstlight show -json a.plan | jq .summary
   firstlight show hnode017 racks/a`,
-		Args: cobra.RangeArgs(1, 2),
+		Args:              cobra.RangeArgs(1, 2),
+		ValidArgsFunction: a.completeShow,
 		RunE: func(c *cobra.Command, args []string) error {
 			if info, err := os.Stat(args[0]); err == nil && info.Mode().IsRegular() {
 				return a.showPlan(args[0])

@@ -36,8 +36,8 @@ Exits 1 when a BMC did not answer or did not do as told.`,
 		Example: `  firstlight power status racks/a
   firstlight power cycle -target hnode017 racks/a
   firstlight power off -target 'hnode[001-064]' racks/a`,
-		Args:      cobra.RangeArgs(1, 2),
-		ValidArgs: []string{"on", "off", "soft", "cycle", "reset", "status"},
+		Args:              cobra.RangeArgs(1, 2),
+		ValidArgsFunction: completePower,
 		RunE: func(c *cobra.Command, args []string) error {
 			return a.power(c.Context(), args[0], dirArg(args, 1))
 		},

@@ -34,12 +34,12 @@ that needs nothing beside it, the same as JSON, and JUnit XML for CI.`,
 		},
 	}
 	a.inventoryFlags(c)
-	c.Flags().StringVar(&out, "out", "", "directory to write to")
+	c.Flags().StringVar(&out, "out", "", "`DIR` to write to; default .firstlight/report beside the inventory")
 	return c
 }
 
 func (a *app) report(ctx context.Context, dir, out string) error {
-	s, err := a.load(dir)
+	s, err := a.loadQuietly(dir)
 	if err != nil {
 		return err
 	}
@@ -47,11 +47,16 @@ func (a *app) report(ctx context.Context, dir, out string) error {
 	if err != nil {
 		return err
 	}
-	if a.json && out == "" {
+	if a.json {
+		if out != "" {
+			if _, err := a.writeReport(s, known, out); err != nil {
+				return err
+			}
+		}
 		return s.report(known).WriteJSON(a.stdout)
 	}
 	page, err := a.writeReport(s, known, out)
-	if err == nil && !a.json {
+	if err == nil {
 		fmt.Fprintln(a.stdout, page)
 	}
 	return err

@@ -28,9 +28,15 @@ type site struct {
 }
 
 // load reads the inventory; what is wrong with it is printed and ends the verb.
-func (a *app) load(dir string) (*site, error) {
+func (a *app) load(dir string) (*site, error) { return a.loadAnd(dir, true) }
+
+// loadQuietly is load without warnings, for verbs that touch no machine and
+// plan nothing: a password that is not set is nothing to them.
+func (a *app) loadQuietly(dir string) (*site, error) { return a.loadAnd(dir, false) }
+
+func (a *app) loadAnd(dir string, warn bool) (*site, error) {
 	c, src, diags := a.read(dir)
-	if len(diags) > 0 {
+	if diags.HasErrors() || warn && len(diags) > 0 {
 		src.WriteText(a.stderr, diags, colour(a.stderr), width(a.stderr))
 	}
 	if diags.HasErrors() {
@@ -42,7 +48,10 @@ func (a *app) load(dir string) (*site, error) {
 func (a *app) read(dir string) (*inventory.Cluster, *inventory.Source, hcl.Diagnostics) {
 	opt := inventory.Options{Vars: map[string]string{}, VarFiles: a.varFiles, Env: os.LookupEnv}
 	for _, v := range a.vars {
-		name, value, _ := strings.Cut(v, "=")
+		name, value, ok := strings.Cut(v, "=")
+		if !ok {
+			return nil, nil, hcl.Diagnostics{{Severity: hcl.DiagError, Summary: "Not a variable", Detail: "A value of -var is written NAME=VALUE."}}
+		}
 		opt.Vars[name] = value
 	}
 	return inventory.Load(dir, opt)
@@ -97,7 +106,18 @@ func writeFileAtomic(file string, content []byte, mode fs.FileMode) error {
 	if err != nil {
 		return err
 	}
-	return os.Rename(tmp.Name(), file)
+	if err := os.Rename(tmp.Name(), file); err != nil {
+		return err
+	}
+	return syncDir(filepath.Dir(file)) // or a power cut takes the new name back
+}
+
+func syncDir(dir string) error {
+	d, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	return errors.Join(d.Sync(), d.Close())
 }
 
 // want is what a plan aims at. Images that were not built yet have no digest.

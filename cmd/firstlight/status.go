@@ -55,7 +55,7 @@ status.`,
 }
 
 func (a *app) status(ctx context.Context, dir string) error {
-	s, err := a.load(dir)
+	s, err := a.loadQuietly(dir)
 	if err != nil {
 		return err
 	}
@@ -128,7 +128,7 @@ func (a *app) printStatus(rows []nodeStatus, strangers []discovered) {
 			parts = append(parts, paint(on, stateColours[string(st)], fmt.Sprintf("%d %s", n, st)))
 		}
 	}
-	fmt.Fprintf(a.stdout, "\n%d nodes: %s\n", len(rows), strings.Join(parts, ", "))
+	fmt.Fprintf(a.stdout, "\n%d %s: %s\n", len(rows), plural(len(rows), "node", "nodes"), strings.Join(parts, ", "))
 	for _, d := range strangers {
 		fmt.Fprintf(a.stdout, "undeclared: %s asked for a boot, last %s ago (%s); it was not answered\n", d.MAC, about(time.Since(d.Last)), dash(d.Detail))
 	}
@@ -143,7 +143,7 @@ func dash(s string) string {
 
 // showNode prints all that is known of one node.
 func (a *app) showNode(ctx context.Context, name, dir string) error {
-	s, err := a.load(dir)
+	s, err := a.loadQuietly(dir)
 	if err != nil {
 		return err
 	}
