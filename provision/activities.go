@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -123,7 +124,7 @@ func (e *Engine) check(ctx context.Context, n *inventory.Node, act Action) (Pass
 		checks = append(checks, acceptance.Check{Name: c.Name, Verdict: acceptance.Verdict(c.Verdict), Reading: c.Reading,
 			Threshold: c.Threshold, Source: c.Source, Part: c.Part})
 	}
-	return e.conclude(n, Validated, append(checks, unchecked(n)...))
+	return e.conclude(n, Validated, slices.Concat(checks, unchecked(n), unmeasured(n)))
 }
 
 // ask gives the agent of the current boot a job whose ID is the same however

@@ -89,6 +89,11 @@ func TestFaults(t *testing.T) {
 		{"wrong password", func(m *machine) { m.refuse = &Refused{Reason: "password refused", Person: true} }, Quarantined, []string{"password refused"}, 0},
 		{"disk missing", func(m *machine) { m.disksLess = 1 }, Failed, []string{"disks.root: found 1 (nvme0n1), declared 2 x 4GiB nvme"}, 0},
 		{"BMC falls silent", func(m *machine) { m.muteAfter = 1 }, Failed, []string{"BMC did not answer", "attempt 3 of 3"}, 0},
+		{"declared and never read", func(m *machine) {
+			h := *m.node.Hardware
+			h.GPU = &inventory.GPU{Memory: inventory.Size{Bytes: 141e9, Text: "141GB"}, NVLinks: 18}
+			m.node.Hardware = &h
+		}, Failed, []string{"gpu.memory not run", "gpu.nvlinks not run"}, 0},
 		{"no nic", func(m *machine) { m.node.NICs = nil }, Failed, []string{"no nic block is declared"}, 0},
 		{"root digest", func(m *machine) { m.badRoot = true }, Failed, []string{"root file system digest is sha256:bad, manifest says sha256:root"}, 0},
 	}

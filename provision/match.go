@@ -3,6 +3,7 @@ package provision
 import (
 	"fmt"
 	"math"
+	"slices"
 	"strings"
 
 	"firstlight/inventory"
@@ -233,6 +234,28 @@ func unchecked(n *inventory.Node) []acceptance.Check {
 		out = append(out, acceptance.Check{Name: "fabric", Verdict: acceptance.NotRun, Part: "compute fabric",
 			Reading: "this version does not validate the fabric and the node will stop at provisioned", Threshold: "cabling, rate and counters of every declared HCA", Source: src})
 	}
+	return out
+}
+
+// unmeasured are the declared values of GPUs that PCI does not show and this
+// version reads nowhere else: without their reading the node is not validated.
+func unmeasured(n *inventory.Node) []acceptance.Check {
+	if n.Hardware == nil || n.Hardware.GPU == nil {
+		return nil
+	}
+	var out []acceptance.Check
+	g := n.Hardware.GPU
+	values := map[string]string{"gpu.memory": g.Memory.Text, "gpu.nvlinks": fmt.Sprint(g.NVLinks)}
+	if g.PCIID == "" {
+		values["gpu.model"] = g.Model
+	}
+	for name, declared := range values {
+		if declared != "" && declared != "0" {
+			out = append(out, acceptance.Check{Name: name, Verdict: acceptance.NotRun, Part: "GPUs",
+				Reading: "this version does not read it", Threshold: declared, Source: where(g.Range)})
+		}
+	}
+	slices.SortFunc(out, func(a, b acceptance.Check) int { return strings.Compare(a.Name, b.Name) })
 	return out
 }
 
