@@ -80,6 +80,7 @@ type Engine struct {
 	Baseboard Baseboard
 	Agents    Agents
 	Signer    func(acceptance.Record) ([]byte, error) // the signed record
+	By        string                                  // who applies: program, version, process and host
 	Lab       bool                                    // machines are virtual or simulated
 	Engine    acceptance.Engine                       // what readings come from
 	Now       func() time.Time
@@ -183,7 +184,7 @@ func (e *Engine) begin(ctx context.Context, plan Plan) error {
 		events = append(events, ev)
 		return err
 	}
-	err := add("", EventApply, ApplyData{Inventory: plan.Inventory, Targets: plan.Targets})
+	err := add("", EventApply, ApplyData{Inventory: plan.Inventory, By: e.By, Targets: plan.Targets})
 	for _, step := range plan.Nodes {
 		switch step.Action {
 		case ActionRemove:

@@ -82,7 +82,7 @@ func (a *app) apply(ctx context.Context, dir string, opt applyOptions) error {
 	defer unlock()
 
 	e := &provision.Engine{Journal: j, Archive: s.evidence(), Lab: s.Cluster.Lab != nil, Engine: acceptance.EngineNode,
-		Now: time.Now, NewID: newID, Log: log}
+		Now: time.Now, NewID: newID, Log: log, By: holder("apply")}
 	if err := catalogued(s, e); err != nil {
 		return err
 	}

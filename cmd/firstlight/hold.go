@@ -138,11 +138,16 @@ func (s *site) openLocked(ctx context.Context, verb string) (*journal.Journal, f
 	if err != nil {
 		return nil, nil, err
 	}
-	host, _ := os.Hostname()
-	unlock, err := j.Lock(ctx, fmt.Sprintf("%s, process %d on %s", verb, os.Getpid(), host))
+	unlock, err := j.Lock(ctx, holder(verb))
 	if err != nil {
 		j.Close()
 		return nil, nil, err
 	}
 	return j, unlock, nil
+}
+
+// holder names this process to whoever finds the journal locked.
+func holder(verb string) string {
+	host, _ := os.Hostname()
+	return fmt.Sprintf("%s, process %d on %s", verb, os.Getpid(), host)
 }

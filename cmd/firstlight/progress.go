@@ -37,7 +37,7 @@ func (a *app) event(kind string, data any) error {
 
 func (a *app) newProgress(s *site, plan provision.Plan) *progress {
 	p := &progress{app: a, start: time.Now(), racks: map[string]*rackProgress{}, rack: map[string]string{}}
-	if terminal(a.stderr) && !a.json {
+	if drawable(a.stderr) && !a.json {
 		p.bars = mpb.New(mpb.WithOutput(a.stderr), mpb.WithWidth(30), mpb.WithRefreshRate(200*time.Millisecond))
 	}
 	for _, step := range plan.Nodes {

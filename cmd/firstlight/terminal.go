@@ -15,6 +15,17 @@ func terminal(w any) bool {
 	return ok && term.IsTerminal(int(f.Fd()))
 }
 
+// drawable reports whether bars can be drawn: on a terminal that knows its
+// size. A pseudo-terminal of a script often has none.
+func drawable(w any) bool {
+	f, ok := w.(*os.File)
+	if !ok || !terminal(w) {
+		return false
+	}
+	cols, rows, err := term.GetSize(int(f.Fd()))
+	return err == nil && cols > 0 && rows > 0
+}
+
 // colour reports whether a stream may be coloured (https://no-color.org).
 func colour(w io.Writer) bool {
 	return terminal(w) && os.Getenv("NO_COLOR") == "" && os.Getenv("TERM") != "dumb"
