@@ -86,7 +86,7 @@ func (a *app) apply(ctx context.Context, dir string, opt applyOptions) error {
 	if err := catalogued(s, e); err != nil {
 		return err
 	}
-	if e.Want, err = s.want(); err != nil {
+	if e.Want, err = s.want(s.key); err != nil {
 		return err
 	}
 	known, err := e.Load(ctx)

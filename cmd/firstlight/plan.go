@@ -104,7 +104,7 @@ func (a *app) makePlan(s *site, known provision.Known) (provision.Plan, error) {
 	if err != nil {
 		return provision.Plan{}, err
 	}
-	want, err := s.want()
+	want, err := s.want(s.keyIfAny)
 	if err != nil {
 		return provision.Plan{}, err
 	}

@@ -74,24 +74,32 @@ func (s *site) evidence() journal.Evidence { return journal.Evidence{Dir: s.path
 // key returns the secret key of that name, made at first use. Each purpose has
 // a key of its own.
 func (s *site) key(name string) ([]byte, error) {
+	key, err := s.keyIfAny(name)
+	if err != nil || key != nil {
+		return key, err
+	}
 	dir, err := s.mkdir("keys")
 	if err != nil {
 		return nil, err
 	}
-	file := filepath.Join(dir, name)
-	key, err := os.ReadFile(file)
-	if err == nil && len(key) == sha256.Size {
-		return key, nil
-	}
-	if err == nil {
-		return nil, fmt.Errorf("%s: is %d bytes long, a key has %d", file, len(key), sha256.Size)
-	}
-	if !errors.Is(err, fs.ErrNotExist) {
-		return nil, err
-	}
 	key = make([]byte, sha256.Size)
 	rand.Read(key)
-	return key, writeFileAtomic(file, key, 0o600)
+	return key, writeFileAtomic(filepath.Join(dir, name), key, 0o600)
+}
+
+// keyIfAny is the key of that name, or nil when none was made yet.
+func (s *site) keyIfAny(name string) ([]byte, error) {
+	file := s.path("keys", name)
+	key, err := os.ReadFile(file)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return nil, nil
+	case err != nil:
+		return nil, err
+	case len(key) != sha256.Size:
+		return nil, fmt.Errorf("%s: is %d bytes long, a key has %d; restore it, or remove it, and BMC passwords will count as changed", file, len(key), sha256.Size)
+	}
+	return key, nil
 }
 
 // writeFileAtomic replaces a file as a whole or not at all.
@@ -121,9 +129,11 @@ func syncDir(dir string) error {
 }
 
 // want is what a plan aims at. Images that were not built yet have no digest.
-func (s *site) want() (provision.Want, error) {
+// Planning reads the fingerprints' key (keyIfAny), for it writes nothing;
+// apply makes one (key).
+func (s *site) want(fingerprint func(name string) ([]byte, error)) (provision.Want, error) {
 	w := provision.Want{Cluster: s.Cluster, Images: map[string]string{}}
-	key, err := s.key("fingerprint")
+	key, err := fingerprint("fingerprint")
 	if err != nil {
 		return w, err
 	}

@@ -18,12 +18,12 @@ import (
 
 // nodeStatus is a row of status -json.
 type nodeStatus struct {
-	Name   string    `json:"name"`
-	Rack   string    `json:"rack"`
-	State  string    `json:"state"`
-	Reason string    `json:"reason"`
-	Since  time.Time `json:"since"`
-	Power  string    `json:"power"`
+	Name   string     `json:"name"`
+	Rack   string     `json:"rack"`
+	State  string     `json:"state"`
+	Reason string     `json:"reason"`
+	Since  *time.Time `json:"since"` // null: never left declared
+	Power  string     `json:"power"`
 }
 
 // discovered is a machine that asked for a boot and is not declared.
@@ -83,7 +83,10 @@ func statusRows(nodes []*inventory.Node, known provision.Known) []nodeStatus {
 	rows := []nodeStatus{}
 	for _, n := range nodes {
 		k := known.Node(n.Name)
-		r := nodeStatus{Name: n.Name, State: string(k.State), Reason: k.Reason, Since: k.Since, Power: k.Power}
+		r := nodeStatus{Name: n.Name, State: string(k.State), Reason: k.Reason, Power: k.Power}
+		if !k.Since.IsZero() {
+			r.Since = &k.Since
+		}
 		if n.Rack != nil {
 			r.Rack = n.Rack.Name
 		}
@@ -116,8 +119,8 @@ func (a *app) printStatus(rows []nodeStatus, strangers []discovered) {
 	for _, r := range rows {
 		counts[r.State]++
 		since := "-"
-		if !r.Since.IsZero() {
-			since = about(time.Since(r.Since)) + " ago"
+		if r.Since != nil {
+			since = about(time.Since(*r.Since)) + " ago"
 		}
 		fmt.Fprintf(tw, "%s\t%s\t%s\t%s\t%s\t%s\n", r.Name, dash(r.Rack), r.State, since, dash(r.Power), r.Reason)
 	}
