@@ -9,14 +9,11 @@ import (
 	"maps"
 	"os"
 	"path/filepath"
-	"regexp"
 	"slices"
 	"strings"
 	"testing"
 
-	"github.com/google/go-cmp/cmp"
 	"github.com/rogpeppe/go-internal/testscript"
-	"github.com/spf13/cobra"
 	"golang.org/x/sys/unix"
 
 	"firstlight/provision"
@@ -143,87 +140,6 @@ func scriptMode(ts *testscript.TestScript, neg bool, args []string) {
 	if got := fmt.Sprintf("%o", info.Mode().Perm()); got != args[0] {
 		ts.Fatalf("%s has mode %s; want %s", args[1], got, args[0])
 	}
-}
-
-// TestHelp holds that every verb explains itself, with examples that it would
-// understand, under -help, --help and help.
-func TestHelp(t *testing.T) {
-	root := (&app{}).root()
-	var walk func(c *cobra.Command)
-	walk = func(c *cobra.Command) {
-		path := strings.Fields(c.CommandPath())[1:]
-		if c.Hidden || c.Name() == "help" || c.HasParent() && c.Parent().Name() == "completion" {
-			return
-		}
-		t.Run(c.CommandPath(), func(t *testing.T) {
-			var first string
-			for _, args := range [][]string{append(path, "-help"), append(path, "--help"), append(path, "-h"), append([]string{"help"}, path...)} {
-				out, errs, code := inProcess(t, args...)
-				if code != 0 || errs != "" || !strings.Contains(out, "\nExamples:\n  ") || !strings.Contains(out, "\nUsage:\n  "+c.CommandPath()) {
-					t.Errorf("%q exits %d with stderr %q and says:\n%s\nwant 0, usage and examples", args, code, errs, out)
-				}
-				if regexp.MustCompile(` --\w`).MatchString(out) {
-					t.Errorf("%q shows flags with two dashes:\n%s", args, out)
-				}
-				if first == "" {
-					first = out
-				}
-				if diff := cmp.Diff(first, out); diff != "" {
-					t.Errorf("%q differs from -help (-was +is):\n%s", args, diff)
-				}
-			}
-		})
-		t.Run(c.CommandPath()+" examples", func(t *testing.T) { examplesParse(t, c) })
-		for _, sub := range c.Commands() {
-			walk(sub)
-		}
-	}
-	walk(root)
-}
-
-// examplesParse holds that each example names a verb and flags that exist.
-func examplesParse(t *testing.T, c *cobra.Command) {
-	for line := range strings.SplitSeq(c.Example, "\n") {
-		line, _, _ = strings.Cut(line, " #")
-		for _, command := range strings.FieldsFunc(line, func(r rune) bool { return r == '|' || r == '&' || r == ';' || r == '(' || r == ')' }) {
-			words := strings.Fields(command)
-			if len(words) == 0 || words[0] != "firstlight" {
-				continue
-			}
-			root := (&app{}).root()
-			sub, rest, err := root.Find(doubleDashes(words[1:]))
-			if err == nil && sub == root {
-				err = fmt.Errorf("no such verb")
-			}
-			if err == nil {
-				err = sub.ParseFlags(rest)
-			}
-			if err == nil {
-				err = sub.ValidateArgs(unquoted(sub.Flags().Args()))
-			}
-			if err != nil {
-				t.Errorf("example %q: %v", strings.TrimSpace(command), err)
-			}
-		}
-	}
-}
-
-// unquoted joins words that a shell would take as one: "burnt smell".
-func unquoted(words []string) []string {
-	var out []string
-	open := false
-	for _, w := range words {
-		if open {
-			open = !strings.HasSuffix(w, `"`)
-			continue
-		}
-		if strings.HasSuffix(w, `"`) { // the end of a flag's value
-			continue
-		}
-		open = strings.HasPrefix(w, `"`)
-		out = append(out, w)
-	}
-	return out
 }
 
 // inProcess runs the program in this process, without a terminal.
