@@ -66,18 +66,17 @@ func (e *Engine) conclude(n *inventory.Node, proof State, checks []acceptance.Ch
 	return data, nil
 }
 
-// identify reads who answers at the BMC's address.
+// identify reads who answers at the BMC's address. Its place among the BMC
+// conversations was taken before its deadline began: others' silence is not its.
 func (e *Engine) identify(ctx context.Context, n *inventory.Node) (PassedData, error) {
 	if n.BMC == nil {
 		return PassedData{}, &Refused{Reason: fmt.Sprintf("no bmc block is declared for it (%s)", where(n.Range))}
 	}
-	var id BMCIdentity
-	err := e.bmc(ctx, func() (err error) { id, err = e.Baseboard.Identity(ctx, n); return err })
+	id, err := e.Baseboard.Identity(ctx, n)
 	if err != nil {
 		return PassedData{}, err
 	}
-	power := ""
-	err = e.bmc(ctx, func() (err error) { power, err = e.Baseboard.Power(ctx, n); return err })
+	power, err := e.Baseboard.Power(ctx, n)
 	if err != nil {
 		return PassedData{}, err
 	}
@@ -120,6 +119,11 @@ func (e *Engine) check(ctx context.Context, n *inventory.Node, act Action) (Pass
 		return PassedData{}, err
 	}
 	var checks []acceptance.Check
+	if boot := e.node(n.Name).Boot; n.Image != nil && boot != nil && boot.Home != nil {
+		// The boot that was checked may be a later one than the one that proved
+		// the image.
+		checks = imageChecks(n, e.Images[n.Image.Name], boot)
+	}
 	for _, c := range res.Checks {
 		checks = append(checks, acceptance.Check{Name: c.Name, Verdict: acceptance.Verdict(c.Verdict), Reading: c.Reading,
 			Threshold: c.Threshold, Source: c.Source, Part: c.Part})

@@ -90,7 +90,7 @@ func (e *Engine) order(ctx context.Context, n *inventory.Node, act Action, kind 
 	if err := e.announce(ctx, n, act, &id); err != nil {
 		return BootRecord{}, err
 	}
-	if err := e.bmc(ctx, func() error { return e.Baseboard.SetBootPXE(ctx, n, id.Persistent) }); err != nil {
+	if err := e.setBoot(ctx, n, id); err != nil {
 		return BootRecord{}, err
 	}
 	if id.Via != viaAgentReboot {
@@ -107,11 +107,8 @@ func (e *Engine) resumeBoot(ctx context.Context, n *inventory.Node, known Node) 
 	if b.Home != nil || !b.Powered.IsZero() || len(b.Seen) > 0 {
 		return nil
 	}
-	setBoot := func() error {
-		return e.bmc(ctx, func() error { return e.Baseboard.SetBootPXE(ctx, n, b.Persistent) })
-	}
 	if b.Via == viaAgentReboot {
-		return setBoot() // it may not have been set yet, and setting it twice is harmless
+		return e.setBoot(ctx, n, b.BootID) // it may not have been set yet, and setting it twice is harmless
 	}
 	// The power action was announced; whether it was carried out is not
 	// known. A machine that is on is left alone: its DHCP decides.
@@ -122,10 +119,18 @@ func (e *Engine) resumeBoot(ctx context.Context, n *inventory.Node, known Node) 
 	if power == "on" {
 		return nil
 	}
-	if err := setBoot(); err != nil {
+	if err := e.setBoot(ctx, n, b.BootID); err != nil {
 		return err
 	}
 	return e.power(ctx, n, viaPowerOn)
+}
+
+// setBoot asks the BMC for a network boot, which it reads back.
+func (e *Engine) setBoot(ctx context.Context, n *inventory.Node, id BootID) error {
+	if err := e.bmc(ctx, func() error { return e.Baseboard.SetBootPXE(ctx, n, id.Persistent) }); err != nil {
+		return err
+	}
+	return e.recordOne(ctx, n.Name, EventOverride, OverrideData{BootID: id.ID})
 }
 
 func (e *Engine) power(ctx context.Context, n *inventory.Node, via string) error {
@@ -251,6 +256,11 @@ func (e *Engine) bootChecks(n *inventory.Node, b *BootRecord) []acceptance.Check
 	src := where(n.Range)
 	override := acceptance.Check{Name: "boot.override", Verdict: acceptance.Pass, Part: "BMC " + n.BMC.Address.String(),
 		Reading: onceOr(b.Persistent) + " PXE, read back; boot by " + b.Via, Threshold: "read back as set", Source: "IPMI v2.0 §28.13"}
+	if b.Set.IsZero() {
+		// The controller was stopped between announcing and setting it, or the
+		// node booted by itself. That it came by the network is proven below.
+		override.Verdict, override.Reading = acceptance.NotApplicable, "not set by this controller for this boot"
+	}
 	wire := acceptance.Check{Name: "boot.path", Verdict: acceptance.Fail, Part: "boot NIC " + n.BootNIC().MAC.String(),
 		Reading: seenPath(b), Threshold: "this boot's script fetched by the declared MAC", Source: "the boot services' own log"}
 	for _, s := range b.Seen {

@@ -99,6 +99,7 @@ type Engine struct {
 	byMAC   map[string]*inventory.Node
 	nodes   map[string]*inventory.Node
 	foreign map[string]time.Time // undeclared MACs, last journalled
+	scripts sync.Mutex           // one boot is handed out at a time
 	sights  chan sighted         // seen on the wire, to be journalled
 }
 
@@ -255,6 +256,14 @@ func (e *Engine) take(name string) (Action, bool) {
 // attempt runs one activity and records its outcome. An outcome that comes of
 // our own shutdown is not the node's and is not recorded.
 func (e *Engine) attempt(ctx context.Context, n *inventory.Node, act Action) {
+	if act.Do == Identify {
+		select {
+		case e.bmcs <- struct{}{}:
+			defer func() { <-e.bmcs }()
+		case <-ctx.Done():
+			return
+		}
+	}
 	actx, cancel := context.WithTimeout(ctx, e.deadline(act.Proof))
 	defer cancel()
 	ev, err := e.perform(actx, n, act)

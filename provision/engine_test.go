@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -266,5 +267,63 @@ func TestFullJournalStopsEverything(t *testing.T) {
 		if m.ons+m.cycles > 0 {
 			t.Errorf("%s was powered on without a journal", name)
 		}
+	}
+}
+
+// TestRebootedNodeIsNotReady: what was checked was true of the boot before.
+func TestRebootedNodeIsNotReady(t *testing.T) {
+	r := newRig(2)
+	r.world.machines["n2"].ignoreAll = true // keeps the engine running for a moment
+	r.want.Cluster.Settings.Deadlines["enrolled"] = 500 * time.Millisecond
+	r.want.Cluster.Settings.Attempts = 1
+	var once sync.Once
+	e, known := r.engine(t)
+	e.Watch = func(u Update) {
+		if u.Node.Name == "n1" && u.Node.State == Ready {
+			once.Do(func() {
+				r.world.mu.Lock()
+				r.world.start(r.world.machines["n1"]) // a crash: nobody ordered it
+				r.world.mu.Unlock()
+			})
+		}
+	}
+	known, err := e.Run(t.Context(), MakePlan(r.want, known, nil, time.Now()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if n := known.Nodes["n1"]; n.State != Provisioned || !strings.Contains(n.Reason, "booted again by itself") {
+		t.Fatalf("%s; want provisioned, because it booted again by itself", n)
+	}
+	r.world.machines["n2"].ignoreAll = false
+	known, _, err = r.apply(t)
+	if n := known.Nodes["n1"]; err != nil || n.State != Ready {
+		t.Errorf("after the next apply: %s, %v; want ready", n, err)
+	}
+	if m := r.world.machines["n1"]; m.ons != 1 || m.cycles != 0 {
+		t.Errorf("%d power-ons, %d cycles; want 1, 0: it only had to be checked", m.ons, m.cycles)
+	}
+}
+
+// TestMaintenanceProvesAnew: a person may have had the node open.
+func TestMaintenanceProvesAnew(t *testing.T) {
+	for _, hold := range []struct{ take, give string }{{EventMaintain, EventReturn}, {EventQuarantine, EventRelease}} {
+		n := inState(t, Ready)
+		n, _, _ = Next(n, event(t, 20, hold.take, ReasonData{Reason: "DIMM swap"}), epoch)
+		n, _, _ = Next(n, event(t, 21, hold.give, ReasonData{}), epoch)
+		if n.State != Reachable {
+			t.Errorf("after %s and %s: %s; want reachable", hold.take, hold.give, n)
+		}
+	}
+}
+
+func TestHeldNodeIsNotForgotten(t *testing.T) {
+	r := newRig(1)
+	known := NewKnown()
+	n := inState(t, Quarantined)
+	n.Name = "gone"
+	known.Nodes["gone"] = n
+	p := MakePlan(r.want, known, nil, time.Now())
+	if p.Summary.Remove != 0 || p.Summary.Held != 1 {
+		t.Errorf("plan = %+v; want the quarantined node held, not removed", p.Summary)
 	}
 }

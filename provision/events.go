@@ -11,6 +11,7 @@ const (
 	EventStart      = "start"      // StartData: a recorded plan step begins
 	EventAttempt    = "attempt"    // AttemptData: an activity is about to act
 	EventPowered    = "powered"    // PoweredData: a power action was carried out and read back
+	EventOverride   = "override"   // OverrideData: a boot override was set and read back
 	EventSeen       = "seen"       // SeenData: a step of the boot path was seen on the wire
 	EventHello      = "hello"      // HelloData: the agent of the current boot used its token
 	EventRebooted   = "rebooted"   // AttemptData: the node boots again without having been told to
@@ -28,7 +29,7 @@ const (
 
 // NodeEvents lists the kinds that are about one node.
 func NodeEvents() []string {
-	return []string{EventStart, EventAttempt, EventPowered, EventSeen, EventHello, EventRebooted, EventPassed,
+	return []string{EventStart, EventAttempt, EventPowered, EventOverride, EventSeen, EventHello, EventRebooted, EventPassed,
 		EventMissed, EventRefused, EventQuarantine, EventRelease, EventMaintain, EventReturn, EventForget}
 }
 
@@ -61,6 +62,11 @@ type BootID struct {
 type PoweredData struct {
 	Op    string `json:"op"`    // on, off, cycle, soft, reset
 	Power string `json:"power"` // read back: on, off
+}
+
+// OverrideData is a boot override that the BMC read back as set.
+type OverrideData struct {
+	BootID string `json:"boot"`
 }
 
 // SeenData is one step of a boot as the boot services saw it.

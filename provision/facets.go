@@ -91,6 +91,9 @@ func hardwareFacets(h *inventory.Hardware, set func(key, value string)) {
 	if g := h.GPU; g != nil {
 		set("hardware.gpu.pci_id", g.PCIID)
 		num("gpu.count", g.Count)
+		set("hardware.gpu.model", g.Model)
+		set("hardware.gpu.memory", g.Memory.Text)
+		num("gpu.nvlinks", g.NVLinks)
 	}
 	for _, c := range h.HCAs {
 		set("hardware.hca."+c.Name, fmt.Sprintf("rail %d %s", c.Rail, c.Rate))

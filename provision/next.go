@@ -47,16 +47,17 @@ func Rules() []Rule {
 		{EventStart, []class{working, done, stopped}, "drops the proofs to be sought anew, returns to the last state still proven, and seeks the first missing proof", onStart},
 		{EventAttempt, []class{working}, "counts the attempt; a boot attempt becomes the node's current boot", onAttempt},
 		{EventPowered, []class{working, done, stopped, held, untouched}, "records the power state that was read back", onPowered},
+		{EventOverride, []class{working, done}, "notes that the current boot's override was read back", onOverride},
 		{EventSeen, []class{working, done}, "adds a step to the current boot", onSeen},
 		{EventHello, []class{working, done}, "admits the agent of the current boot, once", onHello},
-		{EventRebooted, []class{working, done}, "gives a boot that nobody ordered an identity of its own", onAttempt},
+		{EventRebooted, []class{working, done}, "gives a boot that nobody ordered an identity of its own; what was checked in the boot before it falls", onRebooted},
 		{EventPassed, []class{working}, "adds the proof, enters the last state now proven, and seeks the next proof", onPassed},
 		{EventMissed, []class{working}, "tries again after a pause that doubles, from an earlier proof where the agent is gone; with no attempt left: failed", onMissed},
 		{EventRefused, []class{working}, "failed, or quarantined when a person must act first", onRefused},
 		{EventQuarantine, []class{working, done, stopped, untouched}, "quarantined", hold(Quarantined)},
-		{EventRelease, []class{held}, "returns to the last state proven", onRelease},
+		{EventRelease, []class{held}, "returns to the last state proven; after a person's quarantine nothing but the BMC counts as proven", onRelease},
 		{EventMaintain, []class{working, done, stopped, held}, "maintenance", hold(Maintenance)},
-		{EventReturn, []class{untouched}, "returns to the last state proven", onRelease},
+		{EventReturn, []class{untouched}, "returns with nothing but the BMC proven: a person has worked on it", onRelease},
 		{EventForget, []class{working, done, stopped, held, untouched}, "forgets every proof; touches nothing", onForget},
 	}
 }
@@ -113,6 +114,32 @@ func onAttempt(n *Node, ev Event, now time.Time) ([]Action, error) {
 	return nil, nil
 }
 
+// onRebooted takes up a boot that nobody ordered. What the node checks found
+// was true of the boot before it.
+func onRebooted(n *Node, ev Event, now time.Time) ([]Action, error) {
+	acts, err := onAttempt(n, ev, now)
+	if err != nil || n.proven() != n.State {
+		return acts, err
+	}
+	delete(n.Proofs, Validated)
+	delete(n.Proofs, Ready)
+	if n.proven() != n.State {
+		n.enter(n.proven(), ev.Time, "booted again by itself; to be checked anew", "")
+	}
+	return nil, nil
+}
+
+func onOverride(n *Node, ev Event, now time.Time) ([]Action, error) {
+	d, err := decode[OverrideData](ev)
+	if err != nil {
+		return nil, err
+	}
+	if n.Boot != nil && n.Boot.ID == d.BootID {
+		n.Boot.Set = ev.Time
+	}
+	return nil, nil
+}
+
 func onPowered(n *Node, ev Event, now time.Time) ([]Action, error) {
 	d, err := decode[PoweredData](ev)
 	if err != nil {
@@ -153,14 +180,12 @@ func onPassed(n *Node, ev Event, now time.Time) ([]Action, error) {
 	if err != nil {
 		return nil, err
 	}
-	if position(d.Proof) < 1 {
-		return nil, fmt.Errorf("journal event %d: %q is not a state that a proof enters", ev.Serial, d.Proof)
-	}
-	if d.Evidence == "" {
-		return nil, fmt.Errorf("journal event %d: node %s: no evidence for %s", ev.Serial, n.Name, d.Proof)
-	}
-	if n.wanted() != d.Proof {
-		return nil, fmt.Errorf("journal event %d: node %s: proof of %s while %s is sought", ev.Serial, n.Name, d.Proof, n.wanted())
+	if d.Evidence == "" || n.wanted() != d.Proof {
+		// Without evidence it is no proof; and one that is not sought any more
+		// (the node booted again while it was found) proves nothing now. What
+		// is missing is sought.
+		n.Started = time.Time{}
+		return n.next(now), nil
 	}
 	n.Proofs[d.Proof] = Proof{At: ev.Time, Evidence: d.Evidence, Facets: d.Facets}
 	n.Started = time.Time{}
@@ -230,6 +255,12 @@ func hold(to State) func(*Node, Event, time.Time) ([]Action, error) {
 }
 
 func onRelease(n *Node, ev Event, now time.Time) ([]Action, error) {
+	if n.Refused == nil {
+		// A person took it out, and may have had it open.
+		for _, st := range Chain[position(Enrolled):] {
+			delete(n.Proofs, st.State)
+		}
+	}
 	n.Active, n.Started, n.Refused = false, time.Time{}, nil
 	n.enter(n.proven(), ev.Time, "", "")
 	return nil, nil

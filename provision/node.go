@@ -46,6 +46,7 @@ type Refusal struct {
 type BootRecord struct {
 	BootID
 	Ordered time.Time
+	Set     time.Time // when the BMC read the boot override back; zero before
 	Powered time.Time // when the BMC confirmed the power action; zero before
 	Seen    []Sighting
 	Home    *HelloData // set once the agent was admitted

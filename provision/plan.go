@@ -137,6 +137,10 @@ func (s *PlanStep) decide(n *inventory.Node, known Node, lab bool) {
 			s.Reasons = append(s.Reasons, fmt.Sprintf("%s: no proof of %s yet", known.State, joinStates(missing)))
 		}
 	}
+	if first := missing[0]; first == Matched || first == Validated {
+		s.Disruption.PowerCycles++
+		s.Reasons = append(s.Reasons, "it is power-cycled only if its agent no longer answers")
+	}
 	for _, m := range missing {
 		st, _ := StageOf(m)
 		if lab {
@@ -225,7 +229,14 @@ func planRemovals(c *inventory.Cluster, have Known) []PlanStep {
 	}
 	var out []PlanStep
 	for name, n := range have.Nodes {
-		if !declared[name] {
+		if declared[name] {
+			continue
+		}
+		if n.State == Quarantined || n.State == Maintenance {
+			// Forgotten and declared again it would be powered on.
+			held := PlanStep{Name: name, From: n.State}
+			out = append(out, held.held(fmt.Sprintf("%s, and no longer in the inventory: release it first", n.State)))
+		} else {
 			out = append(out, PlanStep{Name: name, Action: ActionRemove, From: n.State,
 				Reasons: []string{"no longer in the inventory: its record is closed, the machine is not touched"}})
 		}

@@ -124,6 +124,8 @@ func (e *Engine) BootOf(ctx context.Context, mac net.HardwareAddr) (*inventory.N
 	if n == nil {
 		return nil, BootID{}, fmt.Errorf("%s is not declared: %w", mac, ErrNothingToBoot)
 	}
+	e.scripts.Lock() // two fetches at once must not each begin a boot
+	defer e.scripts.Unlock()
 	known := e.node(n.Name)
 	if !known.Boots() {
 		return n, BootID{}, fmt.Errorf("%s is %s: %w", n.Name, known.State, ErrNothingToBoot)
@@ -175,6 +177,9 @@ func (e *Engine) Admit(ctx context.Context, h api.Hello, from netip.Addr) error 
 
 // Report takes a node's word that its boot failed.
 func (e *Engine) Report(ctx context.Context, node, bootID string, r api.Report) error {
+	if r.Kind != api.ReportBootFailed && r.Kind != api.ReportDigestMismatch {
+		return fmt.Errorf("%s: unknown report %q", node, r.Kind)
+	}
 	known := e.node(node)
 	if known.Boot == nil || known.Boot.ID != bootID {
 		return fmt.Errorf("%s: boot %s is not its current boot", node, bootID)

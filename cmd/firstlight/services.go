@@ -9,6 +9,7 @@ import (
 	"net/netip"
 	"os"
 	"strings"
+	"time"
 
 	"firstlight/images"
 	"firstlight/inventory"
@@ -118,6 +119,9 @@ func (b booter) Boot(ctx context.Context, r netboot.BootRequest) (*netboot.Boot,
 		Initrds: []netboot.Blob{{Digest: m.Initramfs.Digest, Size: m.Initramfs.Size, Name: "initramfs"}}}, nil
 }
 
+// reportWithin bounds the wait for the journal to take a node's report.
+const reportWithin = 10 * time.Second
+
 // newHub makes the agents' end, admitting through the engine.
 func newHub(s *site, e *provision.Engine, log *slog.Logger) (*hub.Hub, error) {
 	key, err := s.key("agent")
@@ -140,7 +144,9 @@ func newHub(s *site, e *provision.Engine, log *slog.Logger) (*hub.Hub, error) {
 		if ev.Kind != hub.EventReport || ev.Report == nil {
 			return
 		}
-		if err := e.Report(context.Background(), ev.Node, ev.BootID, *ev.Report); err != nil {
+		ctx, cancel := context.WithTimeout(context.Background(), reportWithin)
+		defer cancel()
+		if err := e.Report(ctx, ev.Node, ev.BootID, *ev.Report); err != nil {
 			log.Warn("report not recorded", "node", ev.Node, "error", err)
 		}
 	}
