@@ -419,8 +419,9 @@ func (a *app) consoleCommand() *cobra.Command {
 		Short: "Attach to a lab machine's serial console",
 		Long: `Attach to the serial console of a lab machine. Type ~. at the start of a line
 to leave. This version reaches the consoles of lab machines only.`,
-		Example: "  firstlight console node-1 examples/two-node-lab",
-		Args:    cobra.RangeArgs(1, 2),
+		Example:           "  firstlight console node-1 examples/two-node-lab",
+		Args:              cobra.RangeArgs(1, 2),
+		ValidArgsFunction: a.completeNodes,
 		RunE: func(c *cobra.Command, args []string) error {
 			s, err := a.loadLab(dirArg(args, 1))
 			if err != nil {
@@ -432,6 +433,9 @@ to leave. This version reaches the consoles of lab machines only.`,
 			}
 			if len(nodes) != 1 {
 				return errors.New("a console is of one node")
+			}
+			if err := a.labIsUp(c.Context(), s); err != nil {
+				return err
 			}
 			return a.attach(c.Context(), vm.Console(s.Cluster.Lab.Name, nodes[0].Name))
 		},

@@ -68,6 +68,11 @@ func (a *app) power(ctx context.Context, op, dir string) error {
 	if nodes == nil {
 		nodes = s.Cluster.Nodes
 	}
+	if !a.entered {
+		if err := a.labIsUp(ctx, s); err != nil {
+			return err
+		}
+	}
 	if err := a.enterLab(s); err != nil {
 		return err
 	}
