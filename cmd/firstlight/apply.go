@@ -94,7 +94,13 @@ func (a *app) apply(ctx context.Context, dir string, opt applyOptions) error {
 		return err
 	}
 	plan, err := a.agreedPlan(s, known, opt)
-	if err != nil || !plan.Changes() {
+	if err != nil {
+		return err
+	}
+	if !plan.Changes() {
+		if a.json {
+			err = a.doneEvent(s, known, plan)
+		}
 		return errorOr(err, heldError(plan))
 	}
 	return a.carryOut(ctx, s, e, plan)
@@ -204,11 +210,16 @@ func (a *app) carryOut(ctx context.Context, s *site, e *provision.Engine, plan p
 	known, err := e.Run(ctx, plan)
 	stopServices()
 	show.close()
+	// However it ended, what is known by now is worth a report.
+	_, reportErr := a.writeReport(s, known, "")
 	if err != nil {
+		if reportErr != nil {
+			e.Log.Error("report not written", "error", reportErr)
+		}
 		return errorOr(context.Cause(ctx), err)
 	}
-	if _, err := a.writeReport(s, known, ""); err != nil {
-		return err
+	if reportErr != nil {
+		return reportErr
 	}
 	return a.outcome(s, known, plan)
 }
@@ -270,32 +281,43 @@ func startAll(ctx context.Context, cancel context.CancelCauseFunc, services []se
 
 // outcome says how it ended; the error carries the exit status.
 func (a *app) outcome(s *site, known provision.Known, plan provision.Plan) error {
-	ready, total := 0, 0
-	for _, step := range plan.Nodes {
-		if step.Action == provision.ActionRemove {
-			continue
-		}
-		total++
-		n := known.Node(step.Name)
-		if n.State == provision.Ready {
-			ready++
-			continue
-		}
-		if !a.json {
-			fmt.Fprintf(a.stderr, "%s: %s: %s\n", step.Name, n.State, orNothing(n.Reason))
-		}
-	}
+	ready, total, short := tally(known, plan)
 	if a.json {
-		if err := a.event("done", map[string]any{"ready": ready, "total": total, "report": s.path("report", "index.html")}); err != nil {
+		if err := a.doneEvent(s, known, plan); err != nil {
 			return err
 		}
 	} else {
+		for _, n := range short {
+			fmt.Fprintf(a.stderr, "%s: %s: %s\n", n.Name, n.State, orNothing(n.Reason))
+		}
 		fmt.Fprintf(a.stdout, "\n%d/%d ready. Report: %s\n", ready, total, s.path("report", "index.html"))
 	}
 	if ready < total {
 		return &exit{code: 1}
 	}
 	return nil
+}
+
+// tally counts the plan's nodes that are ready, and lists those that are not.
+func tally(known provision.Known, plan provision.Plan) (ready, total int, short []provision.Node) {
+	for _, step := range plan.Nodes {
+		if step.Action == provision.ActionRemove {
+			continue
+		}
+		total++
+		if n := known.Node(step.Name); n.State == provision.Ready {
+			ready++
+		} else {
+			short = append(short, n)
+		}
+	}
+	return ready, total, short
+}
+
+// doneEvent is the last line of apply -json.
+func (a *app) doneEvent(s *site, known provision.Known, plan provision.Plan) error {
+	ready, total, _ := tally(known, plan)
+	return a.event("done", map[string]any{"ready": ready, "total": total, "report": s.path("report", "index.html")})
 }
 
 func orNothing(s string) string {

@@ -57,6 +57,9 @@ func (a *app) build(ctx context.Context, s *site) (map[string]images.Manifest, e
 	if err != nil {
 		return nil, err
 	}
+	if _, err := s.mkdir(); err != nil { // for its owner only
+		return nil, err
+	}
 	cache, err := os.UserCacheDir()
 	if err != nil {
 		cache = s.path("cache")

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"sort"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/vbauerster/mpb/v8"
@@ -18,6 +19,10 @@ import (
 type progress struct {
 	app   *app
 	start time.Time
+
+	queue   chan provision.Update // to the writer
+	written chan struct{}         // closed when the writer has ended
+	missed  atomic.Int64          // updates that a stopped terminal or pipe had no room for
 
 	mu    sync.Mutex
 	racks map[string]*rackProgress
@@ -36,7 +41,7 @@ func (a *app) event(kind string, data any) error {
 }
 
 func (a *app) newProgress(s *site, plan provision.Plan) *progress {
-	p := &progress{app: a, start: time.Now(), racks: map[string]*rackProgress{}, rack: map[string]string{}}
+	p := &progress{app: a, start: time.Now(), queue: make(chan provision.Update, queued), written: make(chan struct{}), racks: map[string]*rackProgress{}, rack: map[string]string{}}
 	if drawable(a.stderr) && !a.json {
 		p.bars = mpb.New(mpb.WithOutput(a.stderr), mpb.WithWidth(30), mpb.WithRefreshRate(200*time.Millisecond))
 	}
@@ -64,7 +69,31 @@ func (a *app) newProgress(s *site, plan provision.Plan) *progress {
 			p.addBar(name, p.racks[name])
 		}
 	}
+	go p.write() // ends with close
 	return p
+}
+
+// queued is how many updates may wait for whoever reads them: a pager or a
+// stopped terminal must not hold up a bring-up.
+const queued = 1 << 16
+
+// update takes one journalled event. It is called in order and does not block.
+func (p *progress) update(u provision.Update) {
+	select {
+	case p.queue <- u:
+	default:
+		p.missed.Add(1)
+	}
+}
+
+func (p *progress) write() {
+	defer close(p.written)
+	for u := range p.queue {
+		p.show(u)
+	}
+	if n := p.missed.Load(); n > 0 {
+		fmt.Fprintf(p.app.stderr, "firstlight: %d updates were not shown, because nobody read them in time; the journal has them\n", n)
+	}
 }
 
 // addBar counts proofs: a rack is done when each of its nodes has all.
@@ -112,8 +141,8 @@ func step(n provision.Node) string {
 	return string(n.State)
 }
 
-// update takes one journalled event. It is called in order and does not block.
-func (p *progress) update(u provision.Update) {
+// show shows one journalled event.
+func (p *progress) show(u provision.Update) {
 	if p.app.json {
 		_ = p.app.event("event", map[string]any{"event": u.Event, "state": u.Node.State, "reason": u.Node.Reason})
 		return
@@ -138,7 +167,17 @@ func (p *progress) update(u provision.Update) {
 	}
 }
 
+// closeWithin is how long close waits for whoever reads the output.
+const closeWithin = 10 * time.Second
+
+// close shows what is left. No update may come after it.
 func (p *progress) close() {
+	close(p.queue)
+	select {
+	case <-p.written:
+	case <-time.After(closeWithin):
+		return
+	}
 	if p.bars == nil {
 		return
 	}

@@ -65,6 +65,9 @@ func (a *app) report(ctx context.Context, dir, out string) error {
 // writeReport writes all forms of the report and returns the page's path.
 func (a *app) writeReport(s *site, known provision.Known, dir string) (string, error) {
 	if dir == "" {
+		if _, err := s.mkdir(); err != nil { // for its owner only
+			return "", err
+		}
 		dir = s.path("report")
 	}
 	if err := os.MkdirAll(dir, 0o755); err != nil {
