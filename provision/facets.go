@@ -153,7 +153,6 @@ func short(v string) string {
 // burnInStage is one burn-in stage that the inventory declares.
 type burnInStage struct {
 	Name, Want, Source string
-	Seconds            float64
 }
 
 // burnInStages lists what a node's acceptance asks for, in order.
@@ -163,17 +162,17 @@ func burnInStages(n *inventory.Node) []burnInStage {
 		return nil
 	}
 	var out []burnInStage
-	add := func(name, want string, seconds float64) {
-		out = append(out, burnInStage{name, want, where(a.Range), seconds})
+	add := func(name, want string) {
+		out = append(out, burnInStage{name, want, where(a.Range)})
 	}
 	if a.Node != nil && a.Node.GEMM.Duration > 0 {
-		add("gemm", a.Node.GEMM.Text, a.Node.GEMM.Seconds())
+		add("gemm", a.Node.GEMM.Text)
 	}
 	if a.Node != nil && a.Node.HBMSweep {
-		add("hbm_sweep", "whole memory", 60)
+		add("hbm_sweep", "whole memory")
 	}
 	if a.Rack != nil && a.Rack.Soak.Duration > 0 {
-		add("soak", a.Rack.Soak.Text, a.Rack.Soak.Seconds())
+		add("soak", a.Rack.Soak.Text)
 	}
 	return out
 }

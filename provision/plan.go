@@ -159,7 +159,6 @@ func (s *PlanStep) decide(n *inventory.Node, known Node, lab bool) {
 			}
 		case BurnIn:
 			for _, b := range burnInStages(n) {
-				s.DurationS += b.Seconds
 				s.Reasons = append(s.Reasons, fmt.Sprintf("burn-in %s %s (%s) is declared; this version cannot run it and the node will stop there", b.Name, b.Want, b.Source))
 			}
 		}
