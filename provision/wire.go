@@ -28,6 +28,10 @@ const SawScript = "script"
 // its DHCP for ever.
 const strangerPause = time.Minute
 
+// maxStrangers bounds the undeclared MACs that one run journals: a host that
+// makes up a new one for each packet must not fill the journal.
+const maxStrangers = 1000
+
 // Observe takes note of what the boot services saw. It never blocks: what
 // comes faster than the journal's queue is dropped, and said.
 func (e *Engine) Observe(s Sight) {
@@ -48,7 +52,7 @@ func (e *Engine) sightEvent(s Sight) (Event, error) {
 	n := e.byMAC[s.MAC.String()]
 	if n == nil {
 		last, ok := e.foreign[s.MAC.String()]
-		if ok && s.Time.Sub(last) < strangerPause || len(s.MAC) == 0 {
+		if ok && s.Time.Sub(last) < strangerPause || len(s.MAC) == 0 || !ok && len(e.foreign) >= maxStrangers {
 			return Event{}, nil
 		}
 		e.foreign[s.MAC.String()] = s.Time
@@ -100,16 +104,17 @@ func (e *Engine) caughtUp(ctx context.Context) error {
 	}
 }
 
-// strangerSince is an undeclared MAC that asked for a boot after a moment.
+// strangerSince is the undeclared MAC that asked for a boot last, after a moment.
 func (e *Engine) strangerSince(t time.Time) string {
 	e.mu.Lock()
 	defer e.mu.Unlock()
+	last := ""
 	for mac, d := range e.known.Discovered {
 		if d.Last.After(t) {
-			return mac
+			last, t = mac, d.Last
 		}
 	}
-	return ""
+	return last
 }
 
 // ErrNothingToBoot says that a machine has no boot ordered.

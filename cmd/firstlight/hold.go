@@ -46,7 +46,7 @@ func (a *app) releaseCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use:               "release NODES [DIR]",
 		Short:             "Release nodes from quarantine or maintenance",
-		Long:              "Release nodes from quarantine or maintenance. They return to the last state that is proven; apply goes on from there.",
+		Long:              "Release nodes from quarantine or maintenance. What a person took out counts as\nunproven but for its BMC: apply boots, inspects and checks it anew. What was\nquarantined over a BMC password returns to the last state that is proven.",
 		Example:           `  firstlight release hnode017 racks/a && firstlight apply -target hnode017 racks/a`,
 		Args:              cobra.RangeArgs(1, 2),
 		ValidArgsFunction: a.completeNodes,
