@@ -9,62 +9,63 @@ import (
 // Node is what the journal knows of one node: the fold of its events. It is a
 // value: Next returns a changed copy and leaves its argument alone.
 type Node struct {
-	Name     string
-	State    State
-	Reason   string    // why it failed, is quarantined or in maintenance; or what is being retried
-	Since    time.Time // when it entered State
-	Active   bool      // a plan step is being carried out
-	Power    string    // last confirmed: on, off, or "" when never read
-	Proofs   map[State]Proof
-	Attempts map[State]int // tries of each proof since the step started
-	Limit    int           // of one transition
-	Backoff  time.Duration // before the first retry
-	Deadline time.Duration // of the current attempt
-	Started  time.Time     // when the current attempt began
-	Boot     *BootRecord   // the boot under way, or the last one
-	Previous *BootRecord   // the one before it
-	History  []Entry       // states entered since the step started, oldest first
-	Refused  *Refusal      // what a failed or quarantined node rests on
+	Name     string          `json:"name"`
+	State    State           `json:"state"`
+	Reason   string          `json:"reason"` // why it failed, is quarantined or in maintenance; or what is being retried
+	Since    time.Time       `json:"since"`  // when it entered State
+	Active   bool            `json:"active"` // a plan step is being carried out
+	Power    string          `json:"power"`  // last confirmed: on, off, or "" when never read
+	Proofs   map[State]Proof `json:"proofs"`
+	Attempts map[State]int   `json:"attempts"`    // tries of each proof since the step started
+	Limit    int             `json:"limit"`       // of one transition
+	Backoff  time.Duration   `json:"backoff_ns"`  // before the first retry
+	Deadline time.Duration   `json:"deadline_ns"` // of the current attempt
+	Started  time.Time       `json:"started"`     // when the current attempt began
+	Boot     *BootRecord     `json:"boot"`        // the boot under way, or the last one
+	Previous *BootRecord     `json:"previous"`    // the one before it
+	History  []Entry         `json:"history"`     // states entered since the step started, oldest first
+	Refused  *Refusal        `json:"refused"`     // what a failed or quarantined node rests on
 }
 
 // Proof is the evidence by which a state was entered.
 type Proof struct {
-	At       time.Time
-	Evidence string            // digest
-	Facets   map[string]string // declared values it rests on
+	At       time.Time         `json:"at"`
+	Evidence string            `json:"evidence"` // digest
+	Facets   map[string]string `json:"facets"`   // declared values it rests on
 }
 
 // Refusal is the proof of the contrary.
 type Refusal struct {
-	Proof    State
-	Person   bool
-	Evidence string
-	Facets   map[string]string
+	Proof    State             `json:"proof"`
+	Person   bool              `json:"person"`
+	Evidence string            `json:"evidence"`
+	Facets   map[string]string `json:"facets"`
 }
 
 // BootRecord follows one boot.
 type BootRecord struct {
 	BootID
-	Ordered time.Time
-	Set     time.Time // when the BMC read the boot override back; zero before
-	Powered time.Time // when the BMC confirmed the power action; zero before
-	Seen    []Sighting
-	Home    *HelloData // set once the agent was admitted
-	HomeAt  time.Time
+	Ordered time.Time  `json:"ordered"`
+	Set     time.Time  `json:"set"`     // when the BMC read the boot override back; zero before
+	Powered time.Time  `json:"powered"` // when the BMC confirmed the power action; zero before
+	Seen    []Sighting `json:"seen"`
+	Home    *HelloData `json:"home"` // set once the agent was admitted
+	HomeAt  time.Time  `json:"home_at"`
 }
 
 // Sighting is one step of a boot on the wire.
 type Sighting struct {
-	What, Detail string
-	At           time.Time
+	What   string    `json:"what"`
+	Detail string    `json:"detail"`
+	At     time.Time `json:"at"`
 }
 
 // Entry is one state entered.
 type Entry struct {
-	State    State
-	At       time.Time
-	Reason   string
-	Evidence string
+	State    State     `json:"state"`
+	At       time.Time `json:"at"`
+	Reason   string    `json:"reason"`
+	Evidence string    `json:"evidence"`
 }
 
 // Action is work that Next asks for.

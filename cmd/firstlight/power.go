@@ -61,12 +61,9 @@ func (a *app) power(ctx context.Context, op, dir string) error {
 	if err != nil {
 		return err
 	}
-	nodes, err := a.targetNodes(s)
+	nodes, err := a.chosenNodes(s)
 	if err != nil {
 		return err
-	}
-	if nodes == nil {
-		nodes = s.Cluster.Nodes
 	}
 	if !a.entered {
 		if err := a.labIsUp(ctx, s); err != nil {

@@ -39,11 +39,7 @@ that needs nothing beside it, the same as JSON, and JUnit XML for CI.`,
 }
 
 func (a *app) report(ctx context.Context, dir, out string) error {
-	s, err := a.loadQuietly(dir)
-	if err != nil {
-		return err
-	}
-	known, err := s.known(ctx)
+	s, known, err := a.recall(ctx, dir)
 	if err != nil {
 		return err
 	}

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"crypto/rand"
 	"crypto/sha256"
 	"encoding/hex"
@@ -154,6 +155,26 @@ func (a *app) targetNodes(s *site) ([]*inventory.Node, error) {
 		return nil, nil
 	}
 	return s.Cluster.Select(a.targets)
+}
+
+// chosenNodes are those that -target names, or all.
+func (a *app) chosenNodes(s *site) ([]*inventory.Node, error) {
+	nodes, err := a.targetNodes(s)
+	if err == nil && nodes == nil {
+		nodes = s.Cluster.Nodes
+	}
+	return nodes, err
+}
+
+// recall reads the inventory and what the journal knows of it, for verbs that
+// only tell.
+func (a *app) recall(ctx context.Context, dir string) (*site, provision.Known, error) {
+	s, err := a.loadQuietly(dir)
+	if err != nil {
+		return nil, provision.Known{}, err
+	}
+	known, err := s.known(ctx)
+	return s, known, err
 }
 
 // newID is the identity of a boot: 16 hex digits from the system's randomness.

@@ -55,20 +55,13 @@ status.`,
 }
 
 func (a *app) status(ctx context.Context, dir string) error {
-	s, err := a.loadQuietly(dir)
+	s, known, err := a.recall(ctx, dir)
 	if err != nil {
 		return err
 	}
-	known, err := s.known(ctx)
+	nodes, err := a.chosenNodes(s)
 	if err != nil {
 		return err
-	}
-	nodes, err := a.targetNodes(s)
-	if err != nil {
-		return err
-	}
-	if nodes == nil {
-		nodes = s.Cluster.Nodes
 	}
 	rows := statusRows(nodes, known)
 	strangers := discoveries(known)
@@ -146,11 +139,7 @@ func dash(s string) string {
 
 // showNode prints all that is known of one node.
 func (a *app) showNode(ctx context.Context, name, dir string) error {
-	s, err := a.loadQuietly(dir)
-	if err != nil {
-		return err
-	}
-	known, err := s.known(ctx)
+	s, known, err := a.recall(ctx, dir)
 	if err != nil {
 		return err
 	}
