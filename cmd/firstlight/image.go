@@ -2,6 +2,8 @@ package main
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -93,6 +95,28 @@ func (a *app) build(ctx context.Context, s *site) (map[string]images.Manifest, e
 		out[name] = m
 	}
 	return out, nil
+}
+
+// warnOldImages says which images apply will build anew, because this
+// firstlight has another agent than the one in them: their digests change, and
+// with them what a plan says of the nodes that run them.
+func (a *app) warnOldImages(s *site) {
+	agent, err := agentBinary()
+	if err != nil {
+		return
+	}
+	binary, err := os.ReadFile(agent)
+	if err != nil {
+		return // apply says so when it has to build
+	}
+	sum := sha256.Sum256(binary)
+	for name, img := range s.Cluster.Images {
+		m, err := s.store().Manifest(name)
+		if err == nil && m.Sources["firstlight-agent"] != "sha256:"+hex.EncodeToString(sum[:]) {
+			fmt.Fprintf(a.stderr, "firstlight: image %q (%s:%d) holds another firstlight-agent than this one: apply builds it anew, and ready nodes boot it again. To see that here: firstlight image build, then plan\n",
+				name, img.Range.Filename, img.Range.Start.Line)
+		}
+	}
 }
 
 // catalogued gives the engine what it boots, from the catalogue.

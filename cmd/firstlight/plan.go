@@ -69,6 +69,7 @@ func (a *app) plan(ctx context.Context, dir, out string, detailed bool) error {
 			return err
 		}
 	}
+	a.warnOldImages(s)
 	if a.json {
 		err = printJSON(a.stdout, p)
 	} else {
