@@ -277,8 +277,8 @@ func (e *Engine) attempt(ctx context.Context, n *inventory.Node, act Action) {
 	case errors.As(err, &refused):
 		data := RefusedData{Proof: act.Proof, Reason: refused.Reason, Person: refused.Person, Evidence: ev.Evidence}
 		if refused.Person {
-			st, _ := StageOf(act.Proof)
-			data.Facets = only(e.Want.Facets(n), st.Facets)
+			// Whatever was being done, it is a BMC that sent us to a person.
+			data.Facets = only(e.Want.Facets(n), stagePrefixes(Reachable))
 		}
 		err = e.recordOne(ctx, n.Name, EventRefused, data)
 	default:

@@ -205,8 +205,13 @@ func TestMendedNodeIsReadAnew(t *testing.T) {
 }
 
 func TestQuarantineWaitsForAPersonOrAChange(t *testing.T) {
+	t.Run("identity", func(t *testing.T) { quarantineAndMend(t, func(m *machine, r *Refused) { m.refuse = r }) })
+	t.Run("boot override", func(t *testing.T) { quarantineAndMend(t, func(m *machine, r *Refused) { m.refuseBoot = r }) })
+}
+
+func quarantineAndMend(t *testing.T, refuse func(*machine, *Refused)) {
 	r := newRig(1)
-	r.world.machines["n1"].refuse = &Refused{Reason: "password refused", Person: true}
+	refuse(r.world.machines["n1"], &Refused{Reason: "password refused", Person: true})
 	known, _, err := r.apply(t)
 	if err != nil {
 		t.Fatal(err)
@@ -217,7 +222,7 @@ func TestQuarantineWaitsForAPersonOrAChange(t *testing.T) {
 	b := *r.want.Cluster.Nodes[0].BMC
 	b.Credential = &inventory.Credential{Username: "admin", Password: "right"}
 	r.want.Cluster.Nodes[0].BMC = &b
-	r.world.machines["n1"].refuse = nil
+	refuse(r.world.machines["n1"], nil)
 	known, plan, err := r.apply(t)
 	if err != nil || known.Nodes["n1"].State != Ready {
 		t.Errorf("after the password was mended: %s, %v (plan %+v); want ready", known.Nodes["n1"], err, plan.Nodes)

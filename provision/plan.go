@@ -103,7 +103,7 @@ func planNode(want Want, n *inventory.Node, known Node) PlanStep {
 		r := known.Refused
 		changed := []string(nil)
 		if r != nil && r.Facets != nil {
-			changed = differences(r.Facets, only(facets, stagePrefixes(r.Proof)))
+			changed = differences(r.Facets, only(facets, stagePrefixes(Reachable)))
 		}
 		if changed == nil {
 			return s.held("quarantined: " + orUnsaid(known.Reason) + fmt.Sprintf("; after mending it: firstlight release %s", n.Name))

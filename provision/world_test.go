@@ -95,7 +95,7 @@ type machine struct {
 	ons, cycles, reboots int // what was done to it
 	ignoreOnce           bool
 	ignoreAll            bool
-	refuse               *Refused
+	refuse, refuseBoot   *Refused // the login, at the identity or at the boot override
 	disksLess            int
 	badRoot              bool
 	muteAfter            int // the BMC stops answering after so many power reads; 0: never
@@ -127,6 +127,9 @@ func (w *world) SetBootPXE(_ context.Context, n *inventory.Node, persistent bool
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	m := w.machine(n)
+	if m.refuseBoot != nil {
+		return m.refuseBoot
+	}
 	m.pxe, m.sticky = true, persistent
 	return nil
 }
