@@ -138,7 +138,13 @@ func (e *Engine) power(ctx context.Context, n *inventory.Node, via string) error
 	if via == viaPowerCycle {
 		op = "cycle"
 	}
-	if err := e.bmc(ctx, func() error { return e.Baseboard.SetPower(ctx, n, op) }); err != nil {
+	err := e.bmc(ctx, func() error { return e.Baseboard.SetPower(ctx, n, op) })
+	var unconfirmed *Unconfirmed
+	if errors.As(err, &unconfirmed) {
+		e.Log.Warn("power action not confirmed; waiting for the boot itself", "node", n.Name, "op", op, "error", err)
+		return nil
+	}
+	if err != nil {
 		return err
 	}
 	return e.recordOne(ctx, n.Name, EventPowered, PoweredData{Op: op, Power: "on"})
@@ -293,7 +299,7 @@ func seenPath(b *BootRecord) string {
 
 func imageChecks(n *inventory.Node, img Image, b *BootRecord) []acceptance.Check {
 	src := where(n.Image.Range)
-	digest := acceptance.Check{Name: "image.digest", Part: "image " + img.Name, Reading: short(b.Home.Image), Threshold: short(img.Digest), Source: src, Verdict: verdictOf(b.Home.Image == img.Digest)}
+	digest := acceptance.Check{Name: "image.digest", Part: "image " + img.Name, Reading: "the node was started with " + short(orNone(b.Home.Image)), Threshold: short(img.Digest), Source: src, Verdict: verdictOf(b.Home.Image == img.Digest)}
 	kernel := acceptance.Check{Name: "image.kernel", Part: "image " + img.Name, Reading: b.Home.Kernel, Threshold: img.Kernel, Source: src, Verdict: verdictOf(b.Home.Kernel == img.Kernel)}
 	root := acceptance.Check{Name: "image.root", Part: "image " + img.Name, Reading: "measured on the node: " + short(orNone(b.Home.RootDigest)), Threshold: short(img.Root), Source: src, Verdict: verdictOf(b.Home.RootDigest == img.Root)}
 	if img.Root == "" {

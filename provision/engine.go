@@ -21,7 +21,8 @@ type Baseboard interface {
 	Identity(ctx context.Context, n *inventory.Node) (BMCIdentity, error)
 	// Power reads the power state: "on" or "off".
 	Power(ctx context.Context, n *inventory.Node) (string, error)
-	// SetPower carries out "on", "off" or "cycle" and reads back.
+	// SetPower carries out "on", "off" or "cycle" and reads back. An
+	// *Unconfirmed error says that it may have been done.
 	SetPower(ctx context.Context, n *inventory.Node, op string) error
 	// SetBootPXE asks for UEFI PXE at the next boot, or at every boot when
 	// persistent, and reads back.
@@ -54,6 +55,12 @@ type Refused struct {
 }
 
 func (e *Refused) Error() string { return e.Reason }
+
+// Unconfirmed is a power action that was sent and not answered: whether it was
+// carried out shows on the wire, and it must not be sent again before.
+type Unconfirmed struct{ Reason string }
+
+func (e *Unconfirmed) Error() string { return e.Reason }
 
 // Image is what the catalogue holds of an image.
 type Image struct {

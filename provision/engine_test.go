@@ -332,3 +332,19 @@ func TestHeldNodeIsNotForgotten(t *testing.T) {
 		t.Errorf("plan = %+v; want the quarantined node held, not removed", p.Summary)
 	}
 }
+
+// TestUnconfirmedPowerIsNotRepeated: an answer was lost, not the action.
+func TestUnconfirmedPowerIsNotRepeated(t *testing.T) {
+	for _, power := range []string{"off", "on"} {
+		r := newRig(1)
+		m := r.world.machines["n1"]
+		m.mute, m.power = true, power
+		known, _, err := r.apply(t)
+		if n := known.Nodes["n1"]; err != nil || n.State != Ready {
+			t.Fatalf("from %s: %s, %v; want ready", power, n, err)
+		}
+		if m.ons+m.cycles != 1 {
+			t.Errorf("from %s: %d power-ons, %d cycles; want one of them", power, m.ons, m.cycles)
+		}
+	}
+}

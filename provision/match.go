@@ -19,7 +19,8 @@ type matcher struct {
 }
 
 // Match holds what the agent found against what is declared: one check per
-// declared value. What is not declared is not checked.
+// declared value, and one that the firmware booted by UEFI, as its BMC was told.
+// What else is not declared is not checked.
 func Match(n *inventory.Node, found *api.Inspection) []acceptance.Check {
 	m := &matcher{node: n, found: found}
 	m.identity()
@@ -70,7 +71,7 @@ func (m *matcher) identity() {
 		m.text("system.vendor", "chassis", sys.Vendor, h.Vendor, where(h.Range))
 		m.text("system.product", "chassis", sys.Product, h.Product, where(h.Range))
 	}
-	m.text("boot.mode", "firmware setup", m.found.BootMode, "uefi", "network boot of this version")
+	m.text("boot.mode", "firmware setup", m.found.BootMode, "uefi", "the boot override asks for UEFI")
 }
 
 func (m *matcher) processors(h *inventory.Hardware) {

@@ -95,6 +95,7 @@ type machine struct {
 	ons, cycles, reboots int // what was done to it
 	ignoreOnce           bool
 	ignoreAll            bool
+	mute                 bool     // does what it is told and does not answer
 	refuse, refuseBoot   *Refused // the login, at the identity or at the boot override
 	disksLess            int
 	badRoot              bool
@@ -146,6 +147,9 @@ func (w *world) SetPower(_ context.Context, n *inventory.Node, op string) error 
 	}
 	m.power = "on"
 	w.start(m)
+	if m.mute {
+		return &Unconfirmed{Reason: "no answer"}
+	}
 	return nil
 }
 

@@ -78,7 +78,12 @@ func (b baseboard) SetPower(ctx context.Context, n *inventory.Node, op string) e
 	if err != nil {
 		return err
 	}
-	return final(b.client.SetPower(ctx, ep, bmc.PowerAction(op)))
+	err = b.client.SetPower(ctx, ep, bmc.PowerAction(op))
+	var silent *bmc.NoAnswerError
+	if errors.As(err, &silent) && silent.MayBeDone {
+		return &provision.Unconfirmed{Reason: err.Error()}
+	}
+	return final(err)
 }
 
 func (b baseboard) SetBootPXE(ctx context.Context, n *inventory.Node, persistent bool) error {
