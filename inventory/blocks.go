@@ -53,6 +53,12 @@ func get[T any](in *inst, name string) T {
 // has reports whether the attribute is there and right.
 func (in *inst) has(name string) bool { return in.vals[name].x != nil }
 
+// wrong reports whether the attribute is there, and its value could not be used.
+func (in *inst) wrong(name string) bool {
+	v, there := in.vals[name]
+	return there && v.x == nil
+}
+
 // at is the range of an attribute, or of the block where it is absent.
 func (in *inst) at(name string) hcl.Range {
 	if v, ok := in.vals[name]; ok && !v.rng.Empty() {
@@ -359,8 +365,8 @@ func (ev *evaluator) decode(in *inst, content *hcl.BodyContent) {
 		in.subs = append(in.subs, sub)
 	}
 	for _, s := range in.schema.blocks {
-		if s.need && in.one(s.name) == nil {
-			ev.errorAt(in.rng, in.each, "Missing "+s.name+" block", "A %s needs a %s block: firstlight cannot bring it up without.", in.schema.name, s.name)
+		if s.need != "" && in.one(s.name) == nil {
+			ev.errorAt(in.rng, in.each, "Missing "+s.name+" block", "A %s needs a %s block: %s.", in.schema.name, s.name, s.need)
 		}
 	}
 }
@@ -396,7 +402,7 @@ func (ev *evaluator) decodeAttr(in *inst, a *attrSchema, attr *hcl.Attribute) {
 	if !ok {
 		return
 	}
-	if a.kind == kindRef && refOf(v) != nil {
+	if a.kind == kindRefs || a.kind == kindRef && refOf(v) != nil {
 		x, _ := ev.convert(a, v, rng, in.each)
 		in.vals[a.name] = val{cty: v, x: x, rng: rng}
 		return

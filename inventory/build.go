@@ -1,6 +1,7 @@
 package inventory
 
 import (
+	"cmp"
 	"fmt"
 	"net"
 	"net/netip"
@@ -21,6 +22,7 @@ func (ev *evaluator) build() *Cluster {
 		Dir: ev.abs, Name: filepath.Base(ev.abs), Settings: ev.settings(),
 		Networks: map[string]*Network{}, Images: map[string]*Image{}, Hardware: map[string]*Hardware{},
 		Acceptance: map[string]*Acceptance{}, Racks: map[string]*Rack{}, Fabrics: map[string]*Fabric{},
+		SwitchModels: map[string]*SwitchModel{},
 	}
 	if in := ev.single("cluster"); in != nil {
 		c.Name, c.Domain = in.name, get[string](in, "domain")
@@ -42,17 +44,15 @@ func (ev *evaluator) build() *Cluster {
 		c.Acceptance[in.name] = acceptance(in)
 	}
 	for _, in := range ev.insts("rack") {
-		r := &Rack{Name: in.name, Height: get[int](in, "height"), PowerBudget: get[Power](in, "power_budget"), Range: in.rng}
+		r := &Rack{Name: in.name, Height: get[int](in, "height"), PowerBudget: get[Power](in, "power_budget"),
+			Row: get[string](in, "row"), Position: get[int](in, "position"), Range: in.rng}
 		in.obj, c.Racks[in.name] = r, r
 	}
 	for _, in := range ev.insts("node") {
 		c.Nodes = append(c.Nodes, node(in))
 	}
 	sort.SliceStable(c.Nodes, func(i, j int) bool { return natural(c.Nodes[i].Name, c.Nodes[j].Name) < 0 })
-	for _, in := range ev.insts("fabric") {
-		f := &Fabric{Name: in.name, LinkLayer: get[string](in, "link_layer"), Rate: get[LinkRate](in, "rate"), Cables: get[[]Cable](in, "cables"), Range: in.rng}
-		c.Fabrics[in.name] = f
-	}
+	ev.buildFabrics(c)
 	if lab != nil {
 		c.Lab = buildLab(lab)
 	}
@@ -154,7 +154,8 @@ func (ev *evaluator) image(in *inst) *Image {
 }
 
 func hardware(in *inst) *Hardware {
-	h := &Hardware{Name: in.name, Vendor: get[string](in, "vendor"), Product: get[string](in, "product"), Range: in.rng}
+	h := &Hardware{Name: in.name, Vendor: get[string](in, "vendor"), Product: get[string](in, "product"),
+		Units: get[int](in, "units"), Power: get[Power](in, "power"), Range: in.rng}
 	in.obj = h
 	if b := in.one("cpu"); b != nil {
 		h.CPU = &CPU{Sockets: get[int](b, "sockets"), Cores: get[int](b, "cores"), Range: b.rng}
@@ -167,7 +168,8 @@ func hardware(in *inst) *Hardware {
 			Memory: get[Size](b, "memory"), NVLinks: get[int](b, "nvlinks"), Range: b.rng}
 	}
 	for _, b := range in.all("hca") {
-		h.HCAs = append(h.HCAs, HCA{Name: b.name, Rail: get[int](b, "rail"), Rate: get[LinkRate](b, "rate"), NearGPU: get[int](b, "near_gpu"), Range: b.rng})
+		h.HCAs = append(h.HCAs, HCA{Name: b.name, Rail: get[int](b, "rail"), Rate: get[LinkRate](b, "rate"), NearGPU: get[int](b, "near_gpu"),
+			Device: cmp.Or(get[string](b, "device"), b.name), PCI: get[string](b, "pci"), Range: b.rng})
 	}
 	for _, b := range in.all("disk") {
 		h.Disks = append(h.Disks, Disk{Name: b.name, Count: get[int](b, "count"), Size: get[Size](b, "size"), Transport: get[string](b, "transport"), Range: b.rng})
@@ -202,6 +204,9 @@ func node(in *inst) *Node {
 	for _, b := range in.all("nic") {
 		n.NICs = append(n.NICs, NIC{Name: b.name, MAC: get[net.HardwareAddr](b, "mac"), Network: object[Network](b, "network"),
 			Address: get[netip.Addr](b, "address"), Range: b.rng})
+	}
+	for _, b := range in.all("hca") {
+		n.HCAs = append(n.HCAs, NodeHCA{Name: b.name, GUID: get[GUID](b, "guid"), Range: b.rng})
 	}
 	return n
 }

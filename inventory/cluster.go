@@ -24,9 +24,12 @@ type Cluster struct {
 	Hardware   map[string]*Hardware
 	Acceptance map[string]*Acceptance
 	Racks      map[string]*Rack
-	Fabrics    map[string]*Fabric
-	Nodes      []*Node // in natural order of name: n2 before n10
-	Lab        *Lab    // nil: metal
+	// SwitchModels holds the built-in ones too.
+	SwitchModels map[string]*SwitchModel
+	Switches     []*Switch // declared ones and those of topologies, in natural order of name
+	Fabrics      map[string]*Fabric
+	Nodes        []*Node // in natural order of name: n2 before n10
+	Lab          *Lab    // nil: metal
 
 	// Digest names the declaration: the same inputs (files, files read by
 	// functions, variable values) give the same digest. "sha256:<hex>". A
@@ -94,6 +97,8 @@ type Hardware struct {
 	Name    string
 	Vendor  string // SMBIOS system manufacturer
 	Product string // SMBIOS product name
+	Units   int    // rack units that a node takes
+	Power   Power  // of one node, by its nameplate
 	CPU     *CPU
 	Memory  *Memory
 	GPU     *GPU
@@ -131,7 +136,9 @@ type HCA struct {
 	Name    string // label: the RDMA device or rail name, as "ibn1"
 	Rail    int
 	Rate    LinkRate
-	NearGPU int // -1 when not declared
+	NearGPU int    // -1 when not declared
+	Device  string // RDMA device name; the label when not declared
+	PCI     string // its place on PCIe, "0000:18:00.0"; "" when not declared
 	Range   hcl.Range
 }
 
@@ -170,11 +177,14 @@ type FabricStage struct {
 	MinBandwidth Bandwidth
 }
 
-// Rack is a rack. Height is in rack units.
+// Rack is a rack. Height is in rack units; Row and Position are "" and 0 when
+// not declared.
 type Rack struct {
 	Name        string
 	Height      int
 	PowerBudget Power
+	Row         string
+	Position    int
 	Range       hcl.Range
 }
 
@@ -189,7 +199,16 @@ type Node struct {
 	Acceptance *Acceptance
 	BMC        *BMC
 	NICs       []NIC
+	HCAs       []NodeHCA
 	Range      hcl.Range
+}
+
+// NodeHCA is what is declared of one node's own adapter: its node GUID (IBTA
+// volume 1, 4.1.1), which no other port of the site has.
+type NodeHCA struct {
+	Name  string // of the HCA in the node's hardware
+	GUID  GUID
+	Range hcl.Range
 }
 
 // BootNIC is the NIC labelled "boot", else the first; nil when there is none.
@@ -221,23 +240,6 @@ type NIC struct {
 	Network *Network
 	Address netip.Addr
 	Range   hcl.Range
-}
-
-// Fabric is the declared compute or storage fabric.
-type Fabric struct {
-	Name      string
-	LinkLayer string // "infiniband" or "ethernet"
-	Rate      LinkRate
-	Cables    []Cable
-	Range     hcl.Range
-}
-
-// Cable joins two ports. Row is its line in the CSV it came from, 0 when unknown.
-type Cable struct {
-	ADevice, APort string
-	BDevice, BPort string
-	Row            int
-	Range          hcl.Range
 }
 
 // Lab says how the declared nodes exist as virtual machines.

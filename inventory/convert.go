@@ -33,6 +33,8 @@ func (ev *evaluator) convert(a *attrSchema, v cty.Value, rng hcl.Range, ea *each
 		return ev.convertDeadlines(a, v, rng, ea)
 	case kindCables:
 		return ev.convertCables(a, v, rng, ea)
+	case kindRefs:
+		return ev.convertRefs(a, v, rng, ea)
 	}
 	s, err := convert.Convert(v, cty.String)
 	if err != nil {
@@ -89,6 +91,12 @@ func parseKind(k kind, s string) (any, error) {
 		return parseMAC(s)
 	case kindPCI:
 		return parsePCI(s)
+	case kindGUID:
+		return parseGUID(s)
+	case kindPCIAddr:
+		return parsePCIAddr(s)
+	case kindNames:
+		return parseNames(s)
 	case kindPath:
 		return path(s), nil
 	}
@@ -127,6 +135,26 @@ func (ev *evaluator) convertRef(a *attrSchema, v cty.Value, rng hcl.Range, ea *e
 		ev.errorAt(rng, ea, "Wrong type", "%s must be a reference to a %s block, as %s.NAME; this is %s.", a.name, a.ref, a.ref, friendly(v))
 	}
 	return nil, false
+}
+
+// convertRefs takes a list of references. What is wrong with one of them is
+// said of that one.
+func (ev *evaluator) convertRefs(a *attrSchema, v cty.Value, rng hcl.Range, ea *each) (any, bool) {
+	if t := v.Type(); !t.IsListType() && !t.IsTupleType() || v.IsNull() {
+		ev.errorAt(rng, ea, "Wrong type", "%s must be a list of references to %s blocks, as [%s.NAME]; this is %s.", a.name, a.ref, a.ref, friendly(v))
+		return nil, false
+	}
+	out, good := []*inst{}, true
+	for it := v.ElementIterator(); it.Next(); {
+		_, e := it.Element()
+		in, ok := ev.convertRef(a, e, rng, ea)
+		if !ok {
+			good = false
+			continue
+		}
+		out = append(out, in.(*inst))
+	}
+	return out, good
 }
 
 func (ev *evaluator) convertInt(a *attrSchema, v cty.Value, rng hcl.Range, ea *each) (any, bool) {

@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/hashicorp/hcl/v2"
 )
 
 //go:generate go test -run ^TestDocs$ -update .
@@ -56,7 +57,9 @@ node "hnode" {
 | link rate | a name (%s) or a bandwidth |
 | address, network | IPv4: ` + "`\"10.10.0.11\"`, `\"10.10.0.0/22\"`" + ` |
 | MAC address | ` + "`\"52:54:00:10:00:01\"`" + `, with dashes, in Cisco's dots, or bare |
-| PCI id | ` + "`\"10de:2335\"`" + ` |
+| PCI id, PCI address | ` + "`\"10de:2335\"`, `\"18:00.0\"` or `\"0000:18:00.0\"`" + ` |
+| GUID | ` + "`\"0xb83fd20300aa0001\"`, `\"b83f:d203:00aa:0001\"`" + ` |
+| name pattern | ` + "`\"leaf-%%02d\"`" + `: a name with one %%d or %%02d for the number |
 
 ## Blocks
 
@@ -74,6 +77,9 @@ func docs() string {
 	fmt.Fprintf(&out, docsHead, strings.Join(refs, ", "), unitNames(sizeUnits), unitNames(durationUnits), unitNames(bandwidthUnits), unitNames(powerUnits), unitNames(linkRates))
 	for _, b := range topBlocks {
 		docBlock(&out, b, "###", "")
+		if b.name == "switch_model" {
+			docModels(&out)
+		}
 	}
 	out.WriteString("## Functions\n\n| function | gives |\n|---|---|\n")
 	for _, f := range ownFunctions {
@@ -100,7 +106,7 @@ func docBlock(out *strings.Builder, b *blockSchema, level, outer string) {
 	}
 	fmt.Fprintf(out, "%s %s`%s`\n\n%s", level, outer, title, b.doc)
 	switch {
-	case b.need:
+	case b.need != "":
 		out.WriteString(" Required.")
 	case outer == "" && b.single:
 		out.WriteString(" At most one.")
@@ -124,6 +130,8 @@ func docBlock(out *strings.Builder, b *blockSchema, level, outer string) {
 		switch {
 		case a.kind == kindRef:
 			kind = "reference to " + a.ref
+		case a.kind == kindRefs:
+			kind = "list of references to " + a.ref
 		case len(a.oneOf) > 0:
 			kind = "`" + strings.Join(a.oneOf, "` \\| `") + "`"
 			if a.kind == kindStrings {
@@ -140,8 +148,21 @@ func docBlock(out *strings.Builder, b *blockSchema, level, outer string) {
 		out.WriteString("\n")
 	}
 	for _, n := range b.blocks {
-		docBlock(out, n, "####", b.name+" › ")
+		docBlock(out, n, "####", outer+b.name+" › ")
 	}
+}
+
+// docModels lists the built-in switch models.
+func docModels(out *strings.Builder) {
+	ev := newEvaluator(".", Options{}, &Source{files: map[string]*hcl.File{}})
+	ev.declareBuiltins()
+	ev.ensureAll()
+	out.WriteString("| built in | ports | split | units | power |\n|---|---|---|---|---|\n")
+	for _, in := range ev.insts("switch_model") {
+		m := switchModel(in)
+		fmt.Fprintf(out, "| `switch_model.%s` | %d × %s | %d × %s | %d | %s |\n", m.Name, m.Ports, m.Rate, m.Ports*m.Split, m.SplitRate, m.Units, m.Power)
+	}
+	out.WriteString("\n")
 }
 
 // TestDocs holds docs/inventory.md against the tables it is made from.

@@ -1,11 +1,13 @@
 package inventory
 
 import (
+	_ "embed"
 	"fmt"
 	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"sort"
 	"strings"
 
@@ -176,8 +178,29 @@ func (ev *evaluator) configure(body hcl.Body) {
 			ev.declareBlock(b)
 		}
 	}
+	ev.declareBuiltins()
 	ev.setVariables()
 	ev.ensureAll()
+}
+
+//go:embed builtin/switches.hcl
+var builtinSwitches []byte
+
+// declareBuiltins adds the switch models that the configuration does not
+// declare itself.
+func (ev *evaluator) declareBuiltins() {
+	const file = "built-in switches.hcl"
+	f, diags := hclsyntax.ParseConfig(builtinSwitches, file, hcl.InitialPos)
+	ev.diags = append(ev.diags, diags...)
+	content, diags := f.Body.Content(&hcl.BodySchema{Blocks: []hcl.BlockHeaderSchema{topSchema("switch_model").header()}})
+	ev.diags = append(ev.diags, diags...)
+	ev.src.files[file] = f
+	for _, b := range content.Blocks {
+		declared := func(d *declared) bool { return d.label == b.Labels[0] }
+		if !slices.ContainsFunc(ev.blocks[b.Type], declared) {
+			ev.declareBlock(b)
+		}
+	}
 }
 
 func topNames() []string {

@@ -181,6 +181,59 @@ func parsePrefix(text string) (netip.Prefix, error) {
 	return p, nil
 }
 
+// GUID is an EUI-64 as InfiniBand uses it for nodes and ports (IBTA volume 1,
+// 4.1.1). Zero is none.
+type GUID uint64
+
+func (g GUID) String() string { return fmt.Sprintf("0x%016x", uint64(g)) }
+
+var guidRE = regexp.MustCompile(`^(?:0x)?([0-9a-fA-F]{1,16})$`)
+
+// parseGUID accepts the spellings of ibnetdiscover ("0xb83fd20300aa0001", with
+// or without 0x) and of ibstat and labels ("b83f:d203:00aa:0001").
+func parseGUID(text string) (GUID, error) {
+	plain := text
+	if strings.ContainsAny(text, ":-") {
+		plain = strings.NewReplacer(":", "", "-", "").Replace(text)
+		if len(plain) != 16 {
+			plain = ""
+		}
+	}
+	m := guidRE.FindStringSubmatch(plain)
+	if m == nil {
+		return 0, fmt.Errorf("%q is not a GUID: write 16 hexadecimal digits, as \"0xb83fd20300aa0001\"", text)
+	}
+	n, err := strconv.ParseUint(m[1], 16, 64)
+	if err != nil || n == 0 || n == math.MaxUint64 {
+		return 0, fmt.Errorf("%q is no device's GUID: all its digits are alike", text)
+	}
+	return GUID(n), nil
+}
+
+var pciAddrRE = regexp.MustCompile(`^(?:([0-9a-fA-F]{4}):)?([0-9a-fA-F]{2}):([0-9a-fA-F]{2})\.([0-7])$`)
+
+// parsePCIAddr gives the address with its domain, as sysfs names it.
+func parsePCIAddr(text string) (string, error) {
+	m := pciAddrRE.FindStringSubmatch(text)
+	if m == nil {
+		return "", fmt.Errorf("%q is not a PCI address: write bus, device and function, as \"18:00.0\"", text)
+	}
+	if m[1] == "" {
+		m[1] = "0000"
+	}
+	return strings.ToLower(fmt.Sprintf("%s:%s:%s.%s", m[1], m[2], m[3], m[4])), nil
+}
+
+var namePatternRE = regexp.MustCompile(`^[A-Za-z0-9._-]*%(?:0[1-9])?d[A-Za-z0-9._-]*$`)
+
+// parseNames checks a pattern of names: host name characters around one number.
+func parseNames(text string) (string, error) {
+	if !namePatternRE.MatchString(text) {
+		return "", fmt.Errorf("%q is not a name pattern: write a name with one %%d or %%02d in it for the number, as \"leaf-%%02d\"", text)
+	}
+	return text, nil
+}
+
 var pciRE = regexp.MustCompile(`^[0-9a-fA-F]{4}:[0-9a-fA-F]{4}$`)
 
 func parsePCI(text string) (string, error) {

@@ -29,6 +29,10 @@ const (
 	kindRef       kind = "reference"
 	kindDeadlines kind = "map of durations"
 	kindCables    kind = "list of cables"
+	kindGUID      kind = "GUID"
+	kindRefs      kind = "list of references"
+	kindNames     kind = "name pattern"
+	kindPCIAddr   kind = "PCI address"
 )
 
 // attrSchema is one attribute of a block.
@@ -37,7 +41,7 @@ type attrSchema struct {
 	kind      kind
 	required  bool
 	def       string   // the default, as it would be written
-	ref       string   // kindRef: the type of block referred to
+	ref       string   // kindRef, kindRefs: the type of block referred to
 	oneOf     []string // the only values allowed
 	min, max  int      // kindInt: bounds, both inclusive
 	sensitive bool     // takes, and hides, a sensitive value
@@ -49,7 +53,7 @@ type blockSchema struct {
 	name    string
 	label   string // what the label is called; "" for none
 	single  bool   // at most one
-	need    bool   // at least one
+	need    string // at least one, for this reason; "" for optional
 	forEach bool
 	attrs   []attrSchema
 	blocks  []*blockSchema
@@ -120,18 +124,15 @@ var topBlocks = []*blockSchema{
 		attrs: []attrSchema{
 			{name: "name", kind: kindString, doc: "Default: each.key, or the label."},
 			{name: "height", kind: kindInt, def: "42", min: 1, max: 100, doc: "Rack units."},
-			{name: "power_budget", kind: kindPower, doc: "What all nodes of the rack may draw together."},
+			{name: "power_budget", kind: kindPower, doc: "What all nodes and switches of the rack may draw together."},
+			{name: "row", kind: kindString, doc: "The row it stands in."},
+			{name: "position", kind: kindInt, min: 1, max: 10000, doc: "Its place in the row, counted from one end: what cable lengths are estimated from."},
 		},
 	},
 	nodeBlock,
-	{
-		name: "fabric", label: "name", forEach: true, doc: "A declared compute or storage fabric.",
-		attrs: []attrSchema{
-			{name: "link_layer", kind: kindString, required: true, oneOf: []string{"infiniband", "ethernet"}, doc: "Link layer."},
-			{name: "rate", kind: kindRate, doc: "Rate of every link."},
-			{name: "cables", kind: kindCables, doc: "Objects with a_device, a_port, b_device and b_port; usually csvdecode(file(\"cables.csv\"))."},
-		},
-	},
+	switchModelBlock,
+	switchBlock,
+	fabricBlock,
 	labBlock,
 }
 
@@ -141,6 +142,8 @@ var hardwareBlock = &blockSchema{
 	attrs: []attrSchema{
 		{name: "vendor", kind: kindString, doc: "SMBIOS system manufacturer."},
 		{name: "product", kind: kindString, doc: "SMBIOS product name."},
+		{name: "units", kind: kindInt, def: "1", min: 1, max: 100, doc: "Rack units that a node takes, from its lowest up."},
+		{name: "power", kind: kindPower, doc: "What a node may draw, by its nameplate."},
 	},
 	blocks: []*blockSchema{
 		{name: "cpu", single: true, doc: "Processors.", attrs: []attrSchema{
@@ -162,6 +165,8 @@ var hardwareBlock = &blockSchema{
 			{name: "rail", kind: kindInt, min: 0, max: 1024, doc: "The rail it is cabled to."},
 			{name: "rate", kind: kindRate, doc: "Link rate."},
 			{name: "near_gpu", kind: kindInt, def: "-1", min: -1, max: 1023, doc: "Index of the GPU on the same PCIe switch; -1 is not declared."},
+			{name: "device", kind: kindString, doc: "RDMA device name, as \"mlx5_3\". Default: the label."},
+			{name: "pci", kind: kindPCIAddr, doc: "Where it sits on PCIe, as \"18:00.0\"."},
 		}},
 		{name: "disk", label: "name", doc: "A group of like disks.", attrs: []attrSchema{
 			{name: "count", kind: kindInt, def: "1", min: 1, max: 4096, doc: "Disks in the group."},
@@ -189,6 +194,9 @@ var acceptanceBlock = &blockSchema{
 	},
 }
 
+// cannotBringUp is why a node needs a BMC and a NIC.
+const cannotBringUp = "firstlight cannot bring it up without"
+
 var nodeBlock = &blockSchema{
 	name: "node", label: "name", forEach: true, doc: "A node: the usable host.",
 	attrs: []attrSchema{
@@ -201,16 +209,19 @@ var nodeBlock = &blockSchema{
 		{name: "acceptance", kind: kindRef, ref: "acceptance", doc: "What it must prove."},
 	},
 	blocks: []*blockSchema{
-		{name: "bmc", single: true, need: true, doc: "Its baseboard controller.", attrs: []attrSchema{
+		{name: "bmc", single: true, need: cannotBringUp, doc: "Its baseboard controller.", attrs: []attrSchema{
 			{name: "address", kind: kindAddr, required: true, doc: "Address on the out-of-band network."},
 			{name: "port", kind: kindInt, min: 1, max: 65535, doc: "Default: UDP 623 for ipmi, TCP 443 for redfish."},
 			{name: "protocol", kind: kindString, def: "ipmi", oneOf: []string{"ipmi", "redfish"}, doc: "Protocol."},
 			{name: "credential", kind: kindRef, ref: "credential", required: true, doc: "Who firstlight logs in as."},
 		}},
-		{name: "nic", label: "name", need: true, doc: "An Ethernet interface. The one labelled \"boot\", else the first, is what the node boots from.", attrs: []attrSchema{
+		{name: "nic", label: "name", need: cannotBringUp, doc: "An Ethernet interface. The one labelled \"boot\", else the first, is what the node boots from.", attrs: []attrSchema{
 			{name: "mac", kind: kindMAC, required: true, doc: "MAC address."},
 			{name: "network", kind: kindRef, ref: "network", doc: "The network it is cabled to."},
 			{name: "address", kind: kindAddr, doc: "Its address there; the boot NIC needs one where firstlight serves DHCP."},
+		}},
+		{name: "hca", label: "name", doc: "What is known of this node's own adapter of that name in its hardware.", attrs: []attrSchema{
+			{name: "guid", kind: kindGUID, required: true, doc: "Its node GUID."},
 		}},
 	},
 }
@@ -294,7 +305,7 @@ func (b *blockSchema) nested(name string) *blockSchema {
 // referable reports whether other blocks can refer to blocks of this type.
 func referable(name string) bool {
 	switch name {
-	case "credential", "network", "image", "hardware", "acceptance", "rack":
+	case "credential", "network", "image", "hardware", "acceptance", "rack", "switch_model", "switch":
 		return true
 	}
 	return false

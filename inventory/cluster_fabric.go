@@ -1,0 +1,96 @@
+package inventory
+
+import "github.com/hashicorp/hcl/v2"
+
+// Fabric is the declared compute or storage fabric.
+type Fabric struct {
+	Name      string
+	LinkLayer string // "infiniband" or "ethernet"
+	Rate      LinkRate
+	Cables    []Cable   // declared, or made by the topology
+	Topology  *Topology // nil: the cables are declared
+	Range     hcl.Range
+}
+
+// Cable joins two ports. Row is its line in the CSV it came from, 0 when unknown.
+type Cable struct {
+	ADevice, APort string
+	BDevice, BPort string
+	Tier           string // of a topology: "node-leaf", "leaf-spine" or "spine-core"; else ""
+	Row            int
+	Range          hcl.Range
+}
+
+// SwitchModel is what switches of a model have.
+type SwitchModel struct {
+	Name      string
+	Ports     int // none of them split
+	Rate      LinkRate
+	Split     int // ports that one port can be split into; 1: none
+	SplitRate LinkRate
+	CagePorts int // ports in one cage
+	Units     int
+	Power     Power // of one switch, by its nameplate
+	Range     hcl.Range
+}
+
+// Switch is one switch, declared or made by a topology.
+type Switch struct {
+	Name   string
+	Model  *SwitchModel // nil only where its declaration is wrong
+	Split  bool         // all its ports are split
+	Role   string       // "leaf", "spine", "core", or "" when not declared
+	Rail   int          // of a leaf: the rail it takes; 0: any
+	Rack   *Rack        // nil when not declared
+	Unit   int          // 0 when not declared
+	GUID   GUID
+	Fabric string // the fabric whose topology made it, or ""
+	Range  hcl.Range
+}
+
+// Ports is how many ports the switch has, numbered from 1.
+func (s *Switch) Ports() int {
+	switch {
+	case s.Model == nil:
+		return 0
+	case s.Split:
+		return s.Model.Ports * s.Model.Split
+	}
+	return s.Model.Ports
+}
+
+// PortRate is the rate that each of its ports can run at.
+func (s *Switch) PortRate() LinkRate {
+	switch {
+	case s.Model == nil:
+		return LinkRate{}
+	case s.Split:
+		return s.Model.SplitRate
+	}
+	return s.Model.Rate
+}
+
+// Topology is how a fabric's switches and cables follow from its nodes.
+type Topology struct {
+	Kind      string   // "rail_optimized" or "fat_tree"
+	Nodes     []string // nil: every node whose hardware has an HCA with a rail
+	UnitNodes int      // nodes of a scalable unit
+	PodUnits  int      // scalable units of a pod; 0: as many as its spines can take
+	Reserved  int      // node places of the last unit that stay free
+	Leaf      *Tier
+	Spine     *Tier // nil: one tier
+	Core      *Tier // nil: two tiers
+	Range     hcl.Range
+}
+
+// Tier is one layer of a topology's switches.
+type Tier struct {
+	Model   *SwitchModel
+	Split   bool
+	Count   int    // 0: as many as carry what comes from below
+	Name    string // pattern with one %d
+	Racks   []*Rack
+	Unit    int
+	PerRack int // 0: as many as stand above Unit
+	Range   hcl.Range
+}

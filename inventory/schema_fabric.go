@@ -1,0 +1,64 @@
+package inventory
+
+var switchModelBlock = &blockSchema{
+	name: "switch_model", label: "name", forEach: true,
+	doc: "What switches of a model have. The models of the table below need no declaration.",
+	attrs: []attrSchema{
+		{name: "ports", kind: kindInt, required: true, min: 1, max: 4096, doc: "Ports, none of them split."},
+		{name: "rate", kind: kindRate, required: true, doc: "Rate of a port."},
+		{name: "split", kind: kindInt, def: "1", min: 1, max: 8, doc: "Ports that one port can be split into; 1: it cannot be."},
+		{name: "split_rate", kind: kindRate, doc: "Rate of each of those."},
+		{name: "cage_ports", kind: kindInt, def: "1", min: 1, max: 8, doc: "Ports in one cage: 2 for a twin-port OSFP. The label of a port is its cage, its place in it, and its lane where it is split."},
+		{name: "units", kind: kindInt, def: "1", min: 1, max: 100, doc: "Rack units that a switch takes."},
+		{name: "power", kind: kindPower, doc: "What a switch may draw, by its nameplate."},
+	},
+}
+
+var switchBlock = &blockSchema{
+	name: "switch", label: "name", forEach: true,
+	doc: "A switch that the cables name. The switches of a topology are not declared: it makes them.",
+	attrs: []attrSchema{
+		{name: "name", kind: kindString, doc: "Default: each.key, or the label."},
+		{name: "model", kind: kindRef, ref: "switch_model", required: true, doc: "Its model."},
+		{name: "split", kind: kindBool, def: "false", doc: "All its ports are split; they are numbered through, from 1 to ports × split."},
+		{name: "role", kind: kindString, oneOf: []string{"leaf", "spine", "core"}, doc: "Its place in the fabric."},
+		{name: "rail", kind: kindInt, min: 0, max: 1024, doc: "The rail whose adapters a leaf takes; 0 is any."},
+		{name: "rack", kind: kindRef, ref: "rack", doc: "Where it stands."},
+		{name: "unit", kind: kindInt, min: 1, max: 100, doc: "Its lowest rack unit."},
+		{name: "guid", kind: kindGUID, doc: "Its node GUID."},
+	},
+}
+
+var fabricBlock = &blockSchema{
+	name: "fabric", label: "name", forEach: true, doc: "A declared compute or storage fabric: its cables as a list, or the topology they follow from.",
+	attrs: []attrSchema{
+		{name: "link_layer", kind: kindString, required: true, oneOf: []string{"infiniband", "ethernet"}, doc: "Link layer."},
+		{name: "rate", kind: kindRate, doc: "Rate of the links between switches, and of those to nodes whose adapters declare none."},
+		{name: "cables", kind: kindCables, doc: "Objects with a_device, a_port, b_device and b_port; usually csvdecode(file(\"cables.csv\"))."},
+	},
+	blocks: []*blockSchema{
+		{name: "topology", label: "kind", single: true,
+			doc: "Makes the switches and cables. Kind `rail_optimized` gives every rail of every scalable unit a leaf of its own; `fat_tree` fills leaves node by node.",
+			attrs: []attrSchema{
+				{name: "nodes", kind: kindStrings, doc: "Names, in the order in which they are cabled. Default: every node whose hardware has an hca with a rail."},
+				{name: "unit_nodes", kind: kindInt, def: "32", min: 1, max: 4096, doc: "Nodes of a scalable unit."},
+				{name: "pod_units", kind: kindInt, min: 1, max: 4096, doc: "With a core: scalable units of a pod. Default: as many as its spines can take."},
+				{name: "reserved", kind: kindInt, def: "0", min: 0, max: 4096, doc: "Node places of the last unit that stay free."},
+			},
+			blocks: []*blockSchema{tierBlock("leaf", "it is what nodes are cabled to"), tierBlock("spine", ""), tierBlock("core", "")},
+		},
+	},
+}
+
+// tierBlock is one tier of a topology.
+func tierBlock(name, need string) *blockSchema {
+	return &blockSchema{name: name, single: true, need: need, doc: "The " + name + " switches.", attrs: []attrSchema{
+		{name: "model", kind: kindRef, ref: "switch_model", required: true, doc: "Their model."},
+		{name: "split", kind: kindBool, def: "false", doc: "All their ports are split."},
+		{name: "count", kind: kindInt, min: 1, max: 100000, doc: "How many. Default: as many as carry what comes from below."},
+		{name: "name", kind: kindNames, def: name + "-%02d", doc: "Their names: %d is the number, from 1."},
+		{name: "racks", kind: kindRefs, ref: "rack", doc: "Racks they stand in, filled one after the other."},
+		{name: "unit", kind: kindInt, def: "1", min: 1, max: 100, doc: "The lowest rack unit used in each."},
+		{name: "per_rack", kind: kindInt, min: 1, max: 100, doc: "Switches in each. Default: as many as stand above `unit`."},
+	}}
+}
