@@ -157,10 +157,10 @@ func docModels(out *strings.Builder) {
 	ev := newEvaluator(".", Options{}, &Source{files: map[string]*hcl.File{}})
 	ev.declareBuiltins()
 	ev.ensureAll()
-	out.WriteString("| built in | ports | split | units | power |\n|---|---|---|---|---|\n")
+	out.WriteString("| built in | ports | split | units |\n|---|---|---|---|\n")
 	for _, in := range ev.insts("switch_model") {
 		m := switchModel(in)
-		fmt.Fprintf(out, "| `switch_model.%s` | %d × %s | %d × %s | %d | %s |\n", m.Name, m.Ports, m.Rate, m.Ports*m.Split, m.SplitRate, m.Units, m.Power)
+		fmt.Fprintf(out, "| `switch_model.%s` | %d × %s | %d × %s | %d |\n", m.Name, m.Ports, m.Rate, m.Ports*m.Split, m.SplitRate, m.Units)
 	}
 	out.WriteString("\n")
 }

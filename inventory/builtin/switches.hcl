@@ -1,5 +1,5 @@
-# Switch models that need no declaration. Ports and rates are the makers'
-# published ones; power is the typical maximum with active cables.
+# Switch models that need no declaration: ports and rates as their makers publish
+# them. What they draw depends on the cables, so that is for a site to declare.
 
 # NVIDIA Quantum-2: 32 twin-port OSFP cages.
 switch_model "qm9700" {
@@ -9,7 +9,6 @@ switch_model "qm9700" {
   split_rate = "NDR200"
   cage_ports = 2
   units      = 1
-  power      = "1.72kW"
 }
 
 # NVIDIA Quantum: 40 QSFP56 cages.
@@ -19,7 +18,6 @@ switch_model "qm8700" {
   split      = 2
   split_rate = "HDR100"
   units      = 1
-  power      = "631W"
 }
 
 # NVIDIA Spectrum-4: 64 OSFP cages, 51.2 Tb/s.
@@ -29,5 +27,4 @@ switch_model "sn5600" {
   split      = 2
   split_rate = "400GbE"
   units      = 2
-  power      = "2.167kW"
 }
