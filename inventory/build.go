@@ -56,7 +56,7 @@ func (ev *evaluator) build() *Cluster {
 	if lab != nil {
 		c.Lab = buildLab(lab)
 	}
-	ev.check()
+	ev.check(c)
 	c.Digest = ev.inputs.digest()
 	return c
 }

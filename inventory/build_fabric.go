@@ -18,7 +18,8 @@ func (ev *evaluator) buildFabrics(c *Cluster) {
 		c.Switches = append(c.Switches, ev.switchOf(in))
 	}
 	for _, in := range ev.insts("fabric") {
-		f := &Fabric{Name: in.name, LinkLayer: get[string](in, "link_layer"), Rate: get[LinkRate](in, "rate"), Cables: get[[]Cable](in, "cables"), Range: in.rng}
+		f := &Fabric{Name: in.name, LinkLayer: get[string](in, "link_layer"), Rate: get[LinkRate](in, "rate"), Cables: get[[]Cable](in, "cables"),
+			Others: get[[]string](in, "others"), Range: in.rng}
 		in.obj = f
 		if b := in.one("topology"); b != nil {
 			f.Topology = ev.topology(in, b)

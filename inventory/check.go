@@ -7,55 +7,90 @@ import (
 	"net/netip"
 	"regexp"
 	"slices"
+	"strings"
 
 	"github.com/hashicorp/hcl/v2"
 )
 
 // claims finds two declarations of one thing that exists once: a MAC address,
 // a serial number, a rack unit.
-type claims struct {
+type claims[K comparable] struct {
 	ev   *evaluator
 	what string // "MAC address"
-	by   map[string]claim
+	by   map[K]claim
 }
 
+// claim is who declared a thing: an attribute of a top-level block, or of a
+// block nested in it.
 type claim struct {
-	owner string // `node "b"`
-	at    string // "assets.csv:18", "nodes.hcl:12"
+	in, sub *inst // sub is nil for none
+	attr    string
 }
 
-func (ev *evaluator) claims(what string) *claims {
-	return &claims{ev: ev, what: what, by: map[string]claim{}}
+func (c claim) inst() *inst {
+	if c.sub != nil {
+		return c.sub
+	}
+	return c.in
 }
 
-// take claims key, shown as text, for an owner; a second claim is a mistake.
-func (c *claims) take(key, text, owner string, in *inst, attr string) {
-	place := c.ev.origin(in, attr)
+// owner names it: `node "b" nic "boot"`.
+func (c claim) owner() string {
+	switch {
+	case c.sub == nil:
+		return c.in.label()
+	case c.sub.name == "":
+		return "the " + strings.ToUpper(c.sub.schema.name) + " of " + c.in.label()
+	}
+	return c.in.label() + " " + c.sub.label()
+}
+
+func newClaims[K comparable](ev *evaluator, what string) *claims[K] {
+	return &claims[K]{ev: ev, what: what, by: map[K]claim{}}
+}
+
+// take claims key, shown as text; a second claim is a mistake.
+func (c *claims[K]) take(key K, text any, by claim) {
 	if old, taken := c.by[key]; taken {
-		c.ev.errorAt(in.at(attr), in.each, "Duplicate "+c.what, "%s %s of %s is also declared at %s (%s).", capital(c.what), text, owner, old.at, old.owner)
+		c.conflict(text, by, old)
 		return
 	}
-	c.by[key] = claim{owner: owner, at: place}
+	c.by[key] = by
+}
+
+func (c *claims[K]) conflict(text any, by, old claim) {
+	in := by.inst()
+	c.ev.errorAt(in.at(by.attr), in.each, "Duplicate "+c.what, "%s %s of %s is also declared at %s (%s).",
+		capital(c.what), text, by.owner(), c.ev.origin(old.inst(), old.attr), old.owner())
 }
 
 // hostName is what DNS, DHCP option 12 and a host list can all carry.
 var hostName = regexp.MustCompile(`^[A-Za-z0-9]([A-Za-z0-9.-]{0,61}[A-Za-z0-9])?$`)
 
 // check looks for what only shows across blocks.
-func (ev *evaluator) check() {
+func (ev *evaluator) check(c *Cluster) {
 	ev.checkNetworks()
-	c := &nodeChecks{
-		ev: ev, macs: ev.claims("MAC address"), serials: ev.claims("serial number"), addrs: ev.claims("address"),
-		bmcs: ev.claims("BMC address"), units: ev.claims("rack unit"), networks: ev.sortedNetworks(),
+	n := &nodeChecks{
+		ev: ev, macs: newClaims[[6]byte](ev, "MAC address"), serials: newClaims[string](ev, "serial number"),
+		addrs: newClaims[netip.Addr](ev, "address"), bmcs: newClaims[netip.AddrPort](ev, "address"),
+		guids: newClaims[GUID](ev, "GUID"), networks: ev.sortedNetworks(),
 	}
 	for _, in := range ev.insts("node") {
-		c.node(in)
+		n.node(in)
 	}
 	for _, in := range ev.insts("node") {
-		c.bmc(in)
+		n.bmc(in)
 	}
+	for _, in := range ev.insts("switch") {
+		n.deviceSwitch(in)
+	}
+	for _, in := range ev.insts("hardware") {
+		ev.checkHardware(in)
+	}
+	ev.checkAcceptance(c)
+	ev.checkRacks(c)
 	ev.checkLab()
-	ev.checkCables()
+	ev.checkCables(c)
 }
 
 // sortedNetworks are the networks that parsed, by address.
@@ -88,11 +123,15 @@ func (ev *evaluator) checkNetworks() {
 	}
 }
 
-// nodeChecks holds what nodes claim.
+// nodeChecks holds what nodes and switches claim.
 type nodeChecks struct {
-	ev                                *evaluator
-	macs, serials, addrs, bmcs, units *claims
-	networks                          []*inst
+	ev       *evaluator
+	macs     *claims[[6]byte]
+	serials  *claims[string]
+	addrs    *claims[netip.Addr]
+	bmcs     *claims[netip.AddrPort]
+	guids    *claims[GUID]
+	networks []*inst
 }
 
 func (c *nodeChecks) node(in *inst) {
@@ -100,51 +139,72 @@ func (c *nodeChecks) node(in *inst) {
 		c.ev.errorAt(in.at("name"), in.each, "Bad node name", "%q is not a host name: use letters, digits, - and dots, at most 63 characters.", in.name)
 	}
 	if s := get[string](in, "serial"); s != "" {
-		c.serials.take(s, s, in.label(), in, "serial")
+		c.serials.take(s, s, claim{in: in, attr: "serial"})
 	}
-	c.place(in)
 	for _, nic := range in.all("nic") {
 		c.nic(in, nic)
+	}
+	hw := object[Hardware](in, "hardware")
+	for _, h := range in.all("hca") {
+		if g := get[GUID](h, "guid"); g != 0 {
+			c.guids.take(g, g, claim{in, h, "guid"})
+		}
+		if hw != nil && !slices.ContainsFunc(hw.HCAs, func(d HCA) bool { return d.Name == h.name }) {
+			names := hcaNames(hw)
+			c.ev.errorAt(h.rng, in.each, "Undeclared adapter", "%s has an hca %q, and its hardware %q declares none of that name: %s%s",
+				capital(in.label()), h.name, hw.Name, listed(names), didYouMean(h.name, names))
+		}
 	}
 	c.boot(in)
 }
 
-// place checks where the node stands.
-func (c *nodeChecks) place(in *inst) {
-	rack, unit := object[Rack](in, "rack"), get[int](in, "unit")
-	if rack == nil || unit == 0 {
-		return
+func hcaNames(hw *Hardware) []string {
+	names := make([]string, len(hw.HCAs))
+	for i, h := range hw.HCAs {
+		names[i] = h.Name
 	}
-	if rack.Height > 0 && unit > rack.Height {
-		c.ev.errorAt(in.at("unit"), in.each, "Unit outside the rack", "Unit %d of %s is above the top of rack %q, which has %d units.", unit, in.label(), rack.Name, rack.Height)
-		return
+	return names
+}
+
+// deviceSwitch checks a declared switch.
+func (c *nodeChecks) deviceSwitch(in *inst) {
+	if !hostName.MatchString(in.name) {
+		c.ev.errorAt(in.at("name"), in.each, "Bad switch name", "%q is not a host name: use letters, digits, - and dots, at most 63 characters.", in.name)
 	}
-	c.units.take(fmt.Sprintf("%s/%d", rack.Name, unit), fmt.Sprintf("%d in rack %q", unit, rack.Name), in.label(), in, "unit")
+	if n := c.ev.named["node"][in.name]; n != nil {
+		c.ev.errorAt(in.at("name"), in.each, "Duplicate name", "Switch %q has the name of a node, declared at %s: cables could not tell them apart.", in.name, c.ev.origin(n, "name"))
+	}
+	if g := get[GUID](in, "guid"); g != 0 {
+		c.guids.take(g, g, claim{in: in, attr: "guid"})
+	}
 }
 
 func (c *nodeChecks) nic(in, nic *inst) {
-	owner := fmt.Sprintf("%s nic %q", in.label(), nic.name)
+	by := claim{in, nic, "mac"}
 	if mac := get[net.HardwareAddr](nic, "mac"); mac != nil {
-		c.macs.take(mac.String(), mac.String(), owner, nic, "mac")
+		c.macs.take([6]byte(mac), mac, by)
 	}
+	by.attr = "address"
 	addr, network := get[netip.Addr](nic, "address"), object[Network](nic, "network")
 	if !addr.IsValid() {
 		return
 	}
 	if network == nil || !network.CIDR.IsValid() {
-		c.addrs.take(addr.String(), addr.String(), owner, nic, "address")
+		c.addrs.take(addr, addr, by)
 		return
 	}
-	where := fmt.Sprintf("network %q (%s, declared at %s)", network.Name, network.CIDR, c.ev.place(network.Range))
+	where := func() string {
+		return fmt.Sprintf("network %q (%s, declared at %s)", network.Name, network.CIDR, c.ev.place(network.Range))
+	}
 	switch {
 	case !hostOf(network.CIDR, addr):
-		c.ev.errorAt(nic.at("address"), in.each, "Address outside its network", "Address %s of %s is not a host address of %s.", addr, owner, where)
+		c.ev.errorAt(nic.at("address"), in.each, "Address outside its network", "Address %s of %s is not a host address of %s.", addr, by.owner(), where())
 	case addr == network.Gateway:
-		c.ev.errorAt(nic.at("address"), in.each, "Address in use", "Address %s of %s is the gateway of %s.", addr, owner, where)
+		c.ev.errorAt(nic.at("address"), in.each, "Address in use", "Address %s of %s is the gateway of %s.", addr, by.owner(), where())
 	case addr == network.Address:
-		c.ev.errorAt(nic.at("address"), in.each, "Address in use", "Address %s of %s is the controller's own on %s: set the network's address to another.", addr, owner, where)
+		c.ev.errorAt(nic.at("address"), in.each, "Address in use", "Address %s of %s is the controller's own on %s: set the network's address to another.", addr, by.owner(), where())
 	default:
-		c.addrs.take(addr.String(), addr.String(), owner, nic, "address")
+		c.addrs.take(addr, addr, by)
 	}
 }
 
@@ -186,9 +246,9 @@ func (c *nodeChecks) bmc(in *inst) {
 	if !addr.IsValid() {
 		return
 	}
-	owner := "the BMC of " + in.label()
-	if old, taken := c.addrs.by[addr.String()]; taken {
-		c.ev.errorAt(b.at("address"), in.each, "Duplicate address", "Address %s of %s is also declared at %s (%s).", addr, owner, old.at, old.owner)
+	by := claim{in, b, "address"}
+	if old, taken := c.addrs.by[addr]; taken {
+		c.addrs.conflict(addr, by, old)
 		return
 	}
 	for _, n := range c.networks {
@@ -196,7 +256,6 @@ func (c *nodeChecks) bmc(in *inst) {
 		if network == nil || !network.CIDR.Contains(addr) {
 			continue
 		}
-		where := fmt.Sprintf("network %q (%s, declared at %s)", network.Name, network.CIDR, c.ev.place(network.Range))
 		what := ""
 		switch {
 		case !hostOf(network.CIDR, addr):
@@ -208,10 +267,11 @@ func (c *nodeChecks) bmc(in *inst) {
 		default:
 			continue
 		}
-		c.ev.errorAt(b.at("address"), in.each, "Address in use", "Address %s of %s is %s %s.", addr, owner, what, where)
+		c.ev.errorAt(b.at("address"), in.each, "Address in use", "Address %s of %s is %s network %q (%s, declared at %s).",
+			addr, by.owner(), what, network.Name, network.CIDR, c.ev.place(network.Range))
 		return
 	}
-	c.bmcs.take(netip.AddrPortFrom(addr, uint16(bmcPort(b))).String(), addr.String(), in.label(), b, "address")
+	c.bmcs.take(netip.AddrPortFrom(addr, uint16(bmcPort(b))), addr, by)
 }
 
 func (ev *evaluator) checkLab() {
@@ -225,66 +285,4 @@ func (ev *evaluator) checkLab() {
 			ev.errorAt(m.rng, nil, "Unknown node", "The lab's machine %q is no declared node%s", m.name, didYouMean(m.name, names))
 		}
 	}
-}
-
-// strayPort is a port name in the cables that the hardware does not declare.
-type strayPort struct {
-	first Cable
-	hw    *Hardware
-	port  string
-	nodes []string
-}
-
-// checkCables finds ports cabled twice and ports that declared nodes do not have.
-func (ev *evaluator) checkCables() {
-	for _, in := range ev.insts("fabric") {
-		ports := map[[2]string]Cable{}
-		var strays []*strayPort
-		for _, c := range get[[]Cable](in, "cables") {
-			ends := [2][2]string{{c.ADevice, c.APort}, {c.BDevice, c.BPort}}
-			if ends[0] == ends[1] {
-				ev.errorAt(c.Range, in.each, "Bad cable", "Both ends of this cable are %s port %s.", c.ADevice, c.APort)
-				continue
-			}
-			for _, end := range ends {
-				if old, taken := ports[end]; taken {
-					ev.errorAt(c.Range, in.each, "Port cabled twice", "%s port %s is also declared at %s.", end[0], end[1], ev.place(old.Range))
-					continue
-				}
-				ports[end] = c
-				strays = ev.checkPort(strays, c, end)
-			}
-		}
-		for _, s := range strays {
-			names := make([]string, len(s.hw.HCAs))
-			for i, h := range s.hw.HCAs {
-				names[i] = h.Name
-			}
-			ev.add(hcl.DiagWarning, s.first.Range, in.each, "Undeclared port", fmt.Sprintf("%s of %s has a cable, but hardware %q declares no hca of that name: %s%s",
-				s.port, Fold(s.nodes), s.hw.Name, listed(names), didYouMean(s.port, names)))
-		}
-	}
-}
-
-// checkPort notes the end of a cable at a declared node whose hardware has
-// HCAs, but not this one. What is not declared is not checked, so it is no error.
-func (ev *evaluator) checkPort(strays []*strayPort, c Cable, end [2]string) []*strayPort {
-	n := ev.named["node"][end[0]]
-	if n == nil {
-		return strays
-	}
-	hw := object[Hardware](n, "hardware")
-	if hw == nil || len(hw.HCAs) == 0 || slices.ContainsFunc(hw.HCAs, func(h HCA) bool { return h.Name == end[1] }) {
-		return strays
-	}
-	for _, s := range strays {
-		if s.hw == hw && s.port == end[1] {
-			s.nodes = append(s.nodes, end[0])
-			return strays
-		}
-	}
-	if len(strays) >= 100 {
-		return strays // a name of its own for every port: enough has been said
-	}
-	return append(strays, &strayPort{first: c, hw: hw, port: end[1], nodes: []string{end[0]}})
 }

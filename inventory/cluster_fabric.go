@@ -9,6 +9,7 @@ type Fabric struct {
 	Rate      LinkRate
 	Cables    []Cable   // declared, or made by the topology
 	Topology  *Topology // nil: the cables are declared
+	Others    []string  // names in the cables that are neither nodes nor switches
 	Range     hcl.Range
 }
 

@@ -1,6 +1,9 @@
 package inventory
 
-import "time"
+import (
+	"strings"
+	"time"
+)
 
 // Secret is a value that never prints. Reveal is the only way to read it.
 type Secret string
@@ -57,3 +60,14 @@ type LinkRate struct {
 }
 
 func (r LinkRate) String() string { return r.Text }
+
+// layer is the link layer that the name of the rate belongs to, or "".
+func (r LinkRate) layer() string {
+	switch {
+	case strings.HasSuffix(r.Text, "GbE"):
+		return "ethernet"
+	case strings.HasSuffix(r.Text, "/s"):
+		return ""
+	}
+	return "infiniband"
+}

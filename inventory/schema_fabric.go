@@ -35,6 +35,7 @@ var fabricBlock = &blockSchema{
 		{name: "link_layer", kind: kindString, required: true, oneOf: []string{"infiniband", "ethernet"}, doc: "Link layer."},
 		{name: "rate", kind: kindRate, doc: "Rate of the links between switches, and of those to nodes whose adapters declare none."},
 		{name: "cables", kind: kindCables, doc: "Objects with a_device, a_port, b_device and b_port; usually csvdecode(file(\"cables.csv\"))."},
+		{name: "others", kind: kindStrings, doc: "Names in the cables that are neither nodes nor switches, as a subnet manager's host."},
 	},
 	blocks: []*blockSchema{
 		{name: "topology", label: "kind", single: true,

@@ -1,0 +1,132 @@
+package inventory
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+)
+
+// mounted is what stands in a rack: a node or a switch.
+type mounted struct {
+	in          *inst // nil for a switch that a topology made
+	label       string
+	unit, units int
+	class       string // hardware or switch model, for sums of power
+	power       Power
+}
+
+// checkRacks checks what stands in each rack: units used once and inside the
+// rack, and the sum of the nameplates within the budget.
+func (ev *evaluator) checkRacks(c *Cluster) {
+	racks := map[*Rack][]mounted{}
+	for _, in := range ev.insts("node") {
+		rack := object[Rack](in, "rack")
+		if rack == nil {
+			continue
+		}
+		m := mounted{in: in, label: in.label(), unit: get[int](in, "unit"), units: 1}
+		if hw := object[Hardware](in, "hardware"); hw != nil {
+			m.units, m.class, m.power = hw.Units, fmt.Sprintf("hardware %q", hw.Name), hw.Power
+		}
+		racks[rack] = append(racks[rack], m)
+	}
+	for _, s := range c.Switches {
+		if s.Rack == nil || s.Model == nil {
+			continue
+		}
+		m := mounted{label: fmt.Sprintf("switch %q", s.Name), unit: s.Unit, units: s.Model.Units,
+			class: fmt.Sprintf("switch_model %q", s.Model.Name), power: s.Model.Power}
+		if s.Fabric == "" {
+			m.in = ev.named["switch"][s.Name]
+		}
+		racks[s.Rack] = append(racks[s.Rack], m)
+	}
+	places := newClaims[string](ev, "rack position")
+	for _, in := range ev.insts("rack") {
+		rack, ok := in.obj.(*Rack)
+		if !ok {
+			continue
+		}
+		if rack.Row != "" && rack.Position > 0 {
+			where := fmt.Sprintf("%d of row %s", rack.Position, rack.Row)
+			places.take(where, where, claim{in: in, attr: "position"})
+		}
+		ev.checkUnits(rack, racks[rack])
+		ev.checkPower(in, rack, racks[rack])
+	}
+}
+
+// checkUnits finds rack units used twice, and those above the rack.
+func (ev *evaluator) checkUnits(rack *Rack, stands []mounted) {
+	owner := map[int]mounted{}
+	for _, m := range stands {
+		if m.unit == 0 {
+			continue
+		}
+		top := m.unit + m.units - 1
+		if top > rack.Height && rack.Height > 0 {
+			ev.standsAt(m, rack, "Unit outside the rack", "%s of %s: the top of rack %q is unit %d.", capital(unitText(m.unit, top)), m.label, rack.Name, rack.Height)
+			continue
+		}
+		for u := m.unit; u <= top; u++ {
+			if old, taken := owner[u]; taken {
+				at := ev.place(rack.Range)
+				if old.in != nil {
+					at = ev.origin(old.in, "unit")
+				}
+				ev.standsAt(m, rack, "Duplicate rack unit", "%s of rack %q is taken twice: %s stands at %s, %s at %s (%s).",
+					capital(unitText(u, u)), rack.Name, m.label, unitText(m.unit, top), old.label, unitText(old.unit, old.unit+old.units-1), at)
+				break
+			}
+			owner[u] = m
+		}
+	}
+}
+
+// standsAt records a mistake at the unit of what stands in a rack; a topology's
+// switch has no line of its own.
+func (ev *evaluator) standsAt(m mounted, rack *Rack, summary, format string, args ...any) {
+	if m.in == nil {
+		ev.errorAt(rack.Range, nil, summary, format, args...)
+		return
+	}
+	ev.errorAt(m.in.at("unit"), m.in.each, summary, format, args...)
+}
+
+func unitText(low, top int) string {
+	if low == top {
+		return fmt.Sprintf("unit %d", low)
+	}
+	return fmt.Sprintf("units %d-%d", low, top)
+}
+
+// checkPower adds up the nameplates of a rack.
+func (ev *evaluator) checkPower(in *inst, rack *Rack, stands []mounted) {
+	if rack.PowerBudget.Watts == 0 {
+		return
+	}
+	type class struct {
+		name  string
+		power Power
+	}
+	sum, counts := 0.0, map[class]int{}
+	var order []class
+	for _, m := range stands {
+		sum += m.power.Watts
+		k := class{m.class, m.power}
+		if m.power.Watts > 0 && counts[k] == 0 {
+			order = append(order, k)
+		}
+		counts[k]++
+	}
+	if sum <= rack.PowerBudget.Watts {
+		return
+	}
+	var parts []string
+	for _, k := range order {
+		parts = append(parts, fmt.Sprintf("%d x %s of %s", counts[k], k.power, k.name))
+	}
+	slices.Sort(parts)
+	ev.errorAt(in.at("power_budget"), in.each, "Power budget exceeded", "What stands in rack %q may draw %gkW, and its budget is %s: %s.",
+		rack.Name, sum/1000, rack.PowerBudget, strings.Join(parts, ", "))
+}
