@@ -13,14 +13,20 @@ import (
 
 var update = flag.Bool("update", false, "rewrite golden files")
 
-// TestBroken loads the inventories of testdata/broken, each with one kind of
-// mistake, together with testdata/base.hcl. The archive's file "want" is what
-// a person is told.
+// TestBroken loads the inventories of testdata/broken, each with one mistake,
+// and of testdata/broken/several, together with testdata/base.hcl. The archive's
+// file "want" is all that a person is told.
 func TestBroken(t *testing.T) {
-	archives, err := filepath.Glob("testdata/broken/*.txtar")
-	if err != nil || len(archives) < 25 {
-		t.Fatalf("found %d broken inventories, %v; want 25 or more", len(archives), err)
+	for dir, least := range map[string]int{"testdata/broken": 60, "testdata/broken/several": 10} {
+		archives, err := filepath.Glob(dir + "/*.txtar")
+		if err != nil || len(archives) < least {
+			t.Fatalf("found %d inventories in %s, %v; want %d or more", len(archives), dir, err, least)
+		}
+		t.Run(filepath.Base(dir), func(t *testing.T) { testBroken(t, archives, dir != "testdata/broken") })
 	}
+}
+
+func testBroken(t *testing.T, archives []string, several bool) {
 	base, err := os.ReadFile("testdata/base.hcl")
 	if err != nil {
 		t.Fatal(err)
@@ -46,8 +52,8 @@ func TestBroken(t *testing.T) {
 				t.Error("Load gave a cluster and errors")
 			}
 			got := strings.ReplaceAll(text(t, src, diags), dir+string(filepath.Separator), "")
-			if got == "" {
-				t.Fatal("Load found nothing wrong")
+			if n := len(diags); n == 0 || (n > 1) != several {
+				t.Errorf("Load reports %d mistakes:\n%s", n, got)
 			}
 			if *update {
 				if at < 0 {

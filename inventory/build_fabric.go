@@ -11,7 +11,7 @@ func (ev *evaluator) buildFabrics(c *Cluster) {
 		m := switchModel(in)
 		c.SwitchModels[in.name] = m
 		if m.Split > 1 && m.SplitRate.BitsPerSecond == 0 && !in.wrong("split_rate") {
-			ev.errorAt(in.at("split"), in.each, "Missing value", "%s can be split, so it needs a split_rate: what each of the %d parts of a port runs at.", in.label(), m.Split)
+			ev.errorAt(in.at("split"), in.each, "Missing value", "%s can be split, so it needs a split_rate: what each of the %d parts of a port runs at.", capital(in.label()), m.Split)
 		}
 	}
 	for _, in := range ev.insts("switch") {

@@ -61,7 +61,7 @@ func (c *claims[K]) take(key K, text any, by claim) {
 func (c *claims[K]) conflict(text any, by, old claim) {
 	in := by.inst()
 	c.ev.errorAt(in.at(by.attr), in.each, "Duplicate "+c.what, "%s %s of %s is also declared at %s (%s).",
-		capital(c.what), text, by.owner(), c.ev.origin(old.inst(), old.attr), old.owner())
+		capital(c.what), fmt.Sprint(text), by.owner(), c.ev.origin(old.inst(), old.attr), old.owner())
 }
 
 // hostName is what DNS, DHCP option 12 and a host list can all carry.

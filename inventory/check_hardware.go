@@ -31,9 +31,9 @@ func (ev *evaluator) checkHardware(in *inst) {
 		switch near := get[int](b, "near_gpu"); {
 		case !b.has("near_gpu") || near < 0:
 		case hw.GPU == nil:
-			ev.errorAt(b.at("near_gpu"), in.each, "No such GPU", "%s is near GPU %d, and hardware %q declares no gpu.", b.label(), near, hw.Name)
+			ev.errorAt(b.at("near_gpu"), in.each, "No such GPU", "%s is near GPU %d, and hardware %q declares no gpu.", capital(b.label()), near, hw.Name)
 		case hw.GPU.Count > 0 && near >= hw.GPU.Count:
-			ev.errorAt(b.at("near_gpu"), in.each, "No such GPU", "%s is near GPU %d, and hardware %q has GPUs 0 to %d (%s).", b.label(), near, hw.Name, hw.GPU.Count-1, ev.place(hw.GPU.Range))
+			ev.errorAt(b.at("near_gpu"), in.each, "No such GPU", "%s is near GPU %d, and hardware %q has GPUs 0 to %d (%s).", capital(b.label()), near, hw.Name, hw.GPU.Count-1, ev.place(hw.GPU.Range))
 		}
 	}
 }
