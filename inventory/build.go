@@ -137,7 +137,7 @@ func hostOf(p netip.Prefix, a netip.Addr) bool {
 var digestRE = regexp.MustCompile(`^sha256:[0-9a-f]{64}$`)
 
 func (ev *evaluator) image(in *inst) *Image {
-	i := &Image{Name: in.name, Source: get[string](in, "source"), Method: get[string](in, "method"), Digest: get[string](in, "digest"), Range: in.rng}
+	i := &Image{Name: in.name, Source: get[string](in, "source"), Method: get[string](in, "method"), Digest: get[string](in, "digest"), Range: in.rng, DigestRange: in.at("digest")}
 	in.obj = i
 	if i.Method == "disk" {
 		ev.errorAt(in.at("method"), in.each, "Image method not available", "Disk installation is not available in this version: use method = \"netboot\".")

@@ -89,6 +89,8 @@ type Image struct {
 	Method string // "netboot" or "disk"
 	Digest string // pinned manifest digest, or ""
 	Range  hcl.Range
+
+	DigestRange hcl.Range // where the digest is pinned
 }
 
 // Hardware is what a healthy node of a class is. Zero means not declared, and

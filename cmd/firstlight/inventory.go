@@ -120,7 +120,9 @@ func imageMistakes(c *inventory.Cluster) hcl.Diagnostics {
 		return diags
 	}
 	for _, name := range slices.Sorted(maps.Keys(c.Images)) {
-		dir := c.Images[name].Source
+		img := c.Images[name]
+		dir := img.Source
+		diags = append(diags, digestMistake(c, img)...)
 		if _, err := os.Stat(filepath.Join(dir, images.SpecFile)); err != nil {
 			continue
 		}
@@ -128,6 +130,23 @@ func imageMistakes(c *inventory.Cluster) hcl.Diagnostics {
 		diags = append(diags, more...)
 	}
 	return diags
+}
+
+// digestMistake is that an image's pinned digest is not what the catalogue has
+// of it. An image that was never built has none to compare.
+func digestMistake(c *inventory.Cluster, img *inventory.Image) hcl.Diagnostics {
+	if img.Digest == "" {
+		return nil
+	}
+	store := (&site{Cluster: c}).store()
+	built, err := store.Manifest(img.Name)
+	if err != nil || built.Digest() == img.Digest {
+		return nil
+	}
+	return hcl.Diagnostics{{
+		Severity: hcl.DiagWarning, Summary: "Another image digest", Subject: &img.DigestRange,
+		Detail: fmt.Sprintf("Image %q pins %s, and its source gave %s when it was built last. `firstlight image build` builds it again; `apply` refuses while they differ.", img.Name, img.Digest, built.Digest()),
+	}}
 }
 
 func (a *app) fmtCommand() *cobra.Command {
