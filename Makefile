@@ -67,7 +67,7 @@ check: ## gofmt, vet, staticcheck, generated files, import rules, race detector
 	$(GO) tool staticcheck ./...
 	$(GO) mod tidy -diff
 	$(GO) generate ./...
-	@git diff --exit-code -- docs '*.golden' || { echo "generated files are not what the code gives: commit what go generate wrote"; exit 1; }
+	@git diff --exit-code -- docs examples '*.golden' || { echo "generated files are not what the code gives: commit what go generate wrote"; exit 1; }
 	$(GO) test -count=1 ./internal/archtest
 	$(GO) test -race -short -timeout 15m ./inventory ./provision ./provision/acceptance ./provision/agent/... ./provision/bmc ./internal/refbmc
 

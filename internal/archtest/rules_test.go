@@ -113,6 +113,7 @@ var rules = []rule{
 	}},
 	{pkg: "fabric/roce"},
 	// Leaves: the standard library and third parties only.
+	{pkg: "examples/generate"},
 	{pkg: "fabric/mad"},
 	{pkg: "internal/archtest"},
 	{pkg: "internal/refbmc"},
