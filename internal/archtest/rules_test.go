@@ -112,12 +112,15 @@ var rules = []rule{
 		{"provision/acceptance", "its checks and verdicts"},
 	}},
 	{pkg: "fabric/roce"},
+	{pkg: "inventory", may: []edge{
+		{"inventory/topology", "leaf: the switches and cables that a fabric's topology block stands for"},
+	}},
 	// Leaves: the standard library and third parties only.
 	{pkg: "examples/generate"},
 	{pkg: "fabric/mad"},
 	{pkg: "internal/archtest"},
 	{pkg: "internal/refbmc"},
-	{pkg: "inventory"},
+	{pkg: "inventory/topology"},
 	{pkg: "provision/acceptance"},
 	{pkg: "provision/agent/api"},
 }
@@ -135,6 +138,7 @@ var bans = []ban{
 	{"cmd/firstlight-agent", "firstlight/inventory", "the agent is told what to do; it reads no inventory"},
 	{"cmd/firstlight", "firstlight/provision/agent/boot", "the first process of an initramfs has no place in the controller"},
 	{"cmd/firstlight", "github.com/NVIDIA/go-nvml", "needs cgo, and the controller is built without"},
+	{"inventory/topology", "github.com/", "a layout follows from its nodes and switches alone: no HCL, no other library"},
 	{"inventory", "net/http", "reading an inventory touches no network"},
 	{"provision/acceptance", "net/http", "evidence is judged and signed without a network"},
 	{"provision/agent/api", "firstlight/", "both sides share it: it can lean on neither"},
