@@ -23,6 +23,7 @@ func (ev *evaluator) buildFabrics(c *Cluster) {
 		in.obj = f
 		if b := in.one("topology"); b != nil {
 			f.Topology = ev.topology(in, b)
+			ev.generate(c, in, f)
 		}
 		c.Fabrics[in.name] = f
 	}
@@ -65,6 +66,9 @@ func (ev *evaluator) topology(fabric, in *inst) *Topology {
 		Reserved: get[int](in, "reserved"), Range: in.rng,
 		Leaf: ev.tier(in, "leaf"), Spine: ev.tier(in, "spine"), Core: ev.tier(in, "core"),
 	}
+	for _, b := range in.all("appliance") {
+		t.Appliances = append(t.Appliances, Appliance{Name: b.name, Ports: get[int](b, "ports"), Rack: object[Rack](b, "rack"), Unit: get[int](b, "unit"), Range: b.rng})
+	}
 	if !slices.Contains(topologyKinds, t.Kind) {
 		ev.errorAt(in.rng, in.each, "Unknown topology", "There is no topology %q: use %s%s", t.Kind, quoted(topologyKinds), didYouMean(t.Kind, topologyKinds))
 	}
@@ -81,7 +85,7 @@ func (ev *evaluator) tier(topology *inst, name string) *Tier {
 		return nil
 	}
 	t := &Tier{
-		Model: object[SwitchModel](in, "model"), Split: get[bool](in, "split"), Count: get[int](in, "count"), Name: get[string](in, "name"),
+		Model: object[SwitchModel](in, "model"), Split: get[bool](in, "split"), Count: get[int](in, "count"), Uplinks: get[int](in, "uplinks"), Name: get[string](in, "name"),
 		Unit: get[int](in, "unit"), PerRack: get[int](in, "per_rack"), Range: in.rng,
 	}
 	for _, r := range get[[]*inst](in, "racks") {

@@ -53,6 +53,7 @@ func (ev *evaluator) checkCables(c *Cluster) {
 		k.switches[s.Name] = s
 	}
 	var first *inst
+	missing := false // the cables of a topology with a mistake in it
 	for _, in := range ev.insts("fabric") {
 		f, ok := in.obj.(*Fabric)
 		if !ok {
@@ -60,6 +61,7 @@ func (ev *evaluator) checkCables(c *Cluster) {
 		}
 		ev.checkRates(in, f, c)
 		if len(f.Cables) == 0 {
+			missing = missing || f.Topology != nil
 			continue
 		}
 		if first == nil {
@@ -75,7 +77,7 @@ func (ev *evaluator) checkCables(c *Cluster) {
 			}
 		}
 	}
-	if first != nil {
+	if first != nil && !missing {
 		k.uncabled(first)
 	}
 	k.tellStrays()
@@ -240,8 +242,8 @@ func (ev *evaluator) checkRates(in *inst, f *Fabric, c *Cluster) {
 	if f.Topology == nil {
 		return
 	}
-	for _, t := range []*Tier{f.Topology.Leaf, f.Topology.Spine, f.Topology.Core} {
-		if t == nil || t.Model == nil {
+	for _, t := range f.Topology.tiers() {
+		if t.Model == nil {
 			continue
 		}
 		s := Switch{Model: t.Model, Split: t.Split}

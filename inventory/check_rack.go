@@ -4,11 +4,14 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+
+	"github.com/hashicorp/hcl/v2"
 )
 
 // mounted is what stands in a rack: a node or a switch.
 type mounted struct {
-	in          *inst // nil for a switch that a topology made
+	in          *inst     // nil for what a topology made
+	rng         hcl.Range // then the part of the topology
 	label       string
 	unit, units int
 	class       string // hardware or switch model, for sums of power
@@ -34,12 +37,21 @@ func (ev *evaluator) checkRacks(c *Cluster) {
 		if s.Rack == nil || s.Model == nil {
 			continue
 		}
-		m := mounted{label: fmt.Sprintf("switch %q", s.Name), unit: s.Unit, units: s.Model.Units,
+		m := mounted{rng: s.Range, label: fmt.Sprintf("switch %q", s.Name), unit: s.Unit, units: s.Model.Units,
 			class: fmt.Sprintf("switch_model %q", s.Model.Name), power: s.Model.Power}
 		if s.Fabric == "" {
 			m.in = ev.named["switch"][s.Name]
 		}
 		racks[s.Rack] = append(racks[s.Rack], m)
+	}
+	for _, name := range keys(c.Fabrics) {
+		f := c.Fabrics[name]
+		if f.Topology == nil {
+			continue
+		}
+		for _, a := range f.Topology.Appliances {
+			racks[a.Rack] = append(racks[a.Rack], mounted{rng: a.Range, label: fmt.Sprintf("appliance %q", a.Name), unit: a.Unit, units: 1})
+		}
 	}
 	places := newClaims[string](ev, "rack position")
 	for _, in := range ev.insts("rack") {
@@ -65,16 +77,16 @@ func (ev *evaluator) checkUnits(rack *Rack, stands []mounted) {
 		}
 		top := m.unit + m.units - 1
 		if top > rack.Height && rack.Height > 0 {
-			ev.standsAt(m, rack, "Unit outside the rack", "%s of %s: the top of rack %q is unit %d.", capital(unitText(m.unit, top)), m.label, rack.Name, rack.Height)
+			ev.standsAt(m, "Unit outside the rack", "%s of %s: the top of rack %q is unit %d.", capital(unitText(m.unit, top)), m.label, rack.Name, rack.Height)
 			continue
 		}
 		for u := m.unit; u <= top; u++ {
 			if old, taken := owner[u]; taken {
-				at := ev.place(rack.Range)
+				at := ev.place(old.rng)
 				if old.in != nil {
 					at = ev.origin(old.in, "unit")
 				}
-				ev.standsAt(m, rack, "Duplicate rack unit", "%s of rack %q is taken twice: %s stands at %s, %s at %s (%s).",
+				ev.standsAt(m, "Duplicate rack unit", "%s of rack %q is taken twice: %s stands at %s, %s at %s (%s).",
 					capital(unitText(u, u)), rack.Name, m.label, unitText(m.unit, top), old.label, unitText(old.unit, old.unit+old.units-1), at)
 				break
 			}
@@ -83,11 +95,11 @@ func (ev *evaluator) checkUnits(rack *Rack, stands []mounted) {
 	}
 }
 
-// standsAt records a mistake at the unit of what stands in a rack; a topology's
-// switch has no line of its own.
-func (ev *evaluator) standsAt(m mounted, rack *Rack, summary, format string, args ...any) {
+// standsAt records a mistake at the unit of what stands in a rack, or at the
+// part of a topology that put it there.
+func (ev *evaluator) standsAt(m mounted, summary, format string, args ...any) {
 	if m.in == nil {
-		ev.errorAt(rack.Range, nil, summary, format, args...)
+		ev.errorAt(m.rng, nil, summary, format, args...)
 		return
 	}
 	ev.errorAt(m.in.at("unit"), m.in.each, summary, format, args...)

@@ -1,6 +1,10 @@
 package inventory
 
-import "github.com/hashicorp/hcl/v2"
+import (
+	"slices"
+
+	"github.com/hashicorp/hcl/v2"
+)
 
 // Fabric is the declared compute or storage fabric.
 type Fabric struct {
@@ -75,13 +79,30 @@ func (s *Switch) PortRate() LinkRate {
 type Topology struct {
 	Kind      string   // "rail_optimized" or "fat_tree"
 	Nodes     []string // nil: every node whose hardware has an HCA with a rail
-	UnitNodes int      // nodes of a scalable unit
+	UnitNodes int      // nodes of a scalable unit; 0: package topology's default
 	PodUnits  int      // scalable units of a pod; 0: as many as its spines can take
-	Reserved  int      // node places of the last unit that stay free
-	Leaf      *Tier
-	Spine     *Tier // nil: one tier
-	Core      *Tier // nil: two tiers
-	Range     hcl.Range
+	Reserved  int      // places of the last unit that no node takes
+
+	Appliances []Appliance // take the reserved places
+	Leaf       *Tier
+	Spine      *Tier // nil: one tier
+	Core       *Tier // nil: two tiers
+	Range      hcl.Range
+}
+
+// tiers are those there are, from the nodes up.
+func (t *Topology) tiers() []*Tier {
+	return slices.DeleteFunc([]*Tier{t.Leaf, t.Spine, t.Core}, func(t *Tier) bool { return t == nil })
+}
+
+// Appliance is a device of a topology that is neither node nor switch, as a
+// fabric manager. Its ports are numbered from 1.
+type Appliance struct {
+	Name  string
+	Ports int
+	Rack  *Rack // nil when not declared
+	Unit  int   // 0 when not declared
+	Range hcl.Range
 }
 
 // Tier is one layer of a topology's switches.
@@ -89,6 +110,7 @@ type Tier struct {
 	Model   *SwitchModel
 	Split   bool
 	Count   int    // 0: as many as carry what comes from below
+	Uplinks int    // 0: as many as a full switch has below
 	Name    string // pattern with one %d
 	Racks   []*Rack
 	Unit    int

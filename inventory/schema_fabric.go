@@ -42,18 +42,25 @@ var fabricBlock = &blockSchema{
 			doc: "Makes the switches and cables. Kind `rail_optimized` gives every rail of every scalable unit a leaf of its own; `fat_tree` fills leaves node by node.",
 			attrs: []attrSchema{
 				{name: "nodes", kind: kindStrings, doc: "Names, in the order in which they are cabled. Default: every node whose hardware has an hca with a rail."},
-				{name: "unit_nodes", kind: kindInt, def: "32", min: 1, max: 4096, doc: "Nodes of a scalable unit."},
-				{name: "pod_units", kind: kindInt, min: 1, max: 4096, doc: "With a core: scalable units of a pod. Default: as many as its spines can take."},
-				{name: "reserved", kind: kindInt, def: "0", min: 0, max: 4096, doc: "Node places of the last unit that stay free."},
+				{name: "unit_nodes", kind: kindInt, min: 1, max: 4096, doc: "Node places of a scalable unit. Default: half the ports of a leaf; in a fat tree every leaf is a unit."},
+				{name: "pod_units", kind: kindInt, min: 1, max: 4096, doc: "With a core: scalable units of a pod. Default: as many as the ports of a spine allow."},
+				{name: "reserved", kind: kindInt, def: "0", min: 0, max: 4096, doc: "Node places of the last unit that no node takes: those of appliances, or free."},
 			},
-			blocks: []*blockSchema{tierBlock("leaf", "it is what nodes are cabled to"), tierBlock("spine", ""), tierBlock("core", "")},
+			blocks: []*blockSchema{
+				tierBlock("leaf", "it is what nodes are cabled to"), tierBlock("spine", ""), tierBlock("core", ""),
+				{name: "appliance", label: "name", doc: "A device that is cabled to the leaves of the last unit, after its nodes: a fabric manager. Its ports are numbered from 1.", attrs: []attrSchema{
+					{name: "ports", kind: kindInt, required: true, min: 1, max: 64, doc: "Its ports; each goes to the next leaf of the unit."},
+					{name: "rack", kind: kindRef, ref: "rack", doc: "Where it stands."},
+					{name: "unit", kind: kindInt, min: 1, max: 100, doc: "Its rack unit; it takes one."},
+				}},
+			},
 		},
 	},
 }
 
 // tierBlock is one tier of a topology.
 func tierBlock(name, need string) *blockSchema {
-	return &blockSchema{name: name, single: true, need: need, doc: "The " + name + " switches.", attrs: []attrSchema{
+	b := &blockSchema{name: name, single: true, need: need, doc: "The " + name + " switches.", attrs: []attrSchema{
 		{name: "model", kind: kindRef, ref: "switch_model", required: true, doc: "Their model."},
 		{name: "split", kind: kindBool, def: "false", doc: "All their ports are split."},
 		{name: "count", kind: kindInt, min: 1, max: 100000, doc: "How many. Default: as many as carry what comes from below."},
@@ -62,4 +69,8 @@ func tierBlock(name, need string) *blockSchema {
 		{name: "unit", kind: kindInt, def: "1", min: 1, max: 100, doc: "The lowest rack unit used in each."},
 		{name: "per_rack", kind: kindInt, min: 1, max: 100, doc: "Switches in each. Default: as many as stand above `unit`."},
 	}}
+	if name != "core" {
+		b.attrs = append(b.attrs, attrSchema{name: "uplinks", kind: kindInt, min: 1, max: 4095, doc: "Ports of each that go to the tier above. Default: as many as a full switch has below, so that nothing blocks."})
+	}
+	return b
 }

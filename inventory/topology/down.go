@@ -26,7 +26,7 @@ func (l *layout) downlinks() {
 	case given > 0 && given != need:
 		l.problem("leaf.count", "%d nodes in %d units need %d leaves; %d are declared", len(l.spec.Nodes), l.units, need, given)
 	case need > 1 && l.spec.Spine == nil:
-		l.problem("spine", "%d leaves are joined by a spine tier, and none is declared", need)
+		l.problem("spine", "%d leaves are joined by a spine tier, and none is declared: add a spine block", need)
 	}
 }
 
@@ -126,7 +126,7 @@ func (l *layout) railAppliances(leaves []*device, nodes int) {
 	}
 	places := max(l.spec.Reserved, (ports+len(leaves)-1)/len(leaves))
 	if nodes+places > l.leafDown {
-		l.problem("reserved", "unit %d has %d places: %d nodes and %d reserved places are %d too many", l.units, l.leafDown, nodes, places, nodes+places-l.leafDown)
+		l.problem("reserved", "unit %d has %d places; %d nodes + %d reserved = %d", l.units, l.leafDown, nodes, places, nodes+places)
 		return
 	}
 	next := 0
@@ -175,8 +175,9 @@ func (l *layout) fillLeaves() {
 		}
 		placed++
 	}
-	if over := (len(s.Nodes)-1)%max(s.UnitNodes, 1) + 1 + placed - len(s.Nodes); s.UnitNodes > 0 && over > s.UnitNodes {
-		l.problem("reserved", "the last unit has %d places: its nodes and %d reserved places are %d too many", s.UnitNodes, placed-len(s.Nodes), over-s.UnitNodes)
+	last, reserved := (len(s.Nodes)-1)%max(s.UnitNodes, 1)+1, placed-len(s.Nodes)
+	if s.UnitNodes > 0 && last+reserved > s.UnitNodes {
+		l.problem("reserved", "unit %d has %d places; %d nodes + %d reserved = %d", l.units, s.UnitNodes, last, reserved, last+reserved)
 	}
 	if s.UnitNodes == 0 {
 		l.units, l.perUnit = len(l.leaves), 1

@@ -185,10 +185,10 @@ func (l *layout) checkSpec() {
 		l.problem("nodes", "there are no nodes to cable")
 	}
 	if s.Core != nil && s.Spine == nil {
-		l.problem("spine", "a core tier stands on a spine tier, and none is declared")
+		l.problem("spine", "a core tier stands on a spine tier, and none is declared: add a spine block")
 	}
 	if s.PodUnits > 0 && s.Core == nil {
-		l.problem("pod_units", "pods are joined by a core tier, and none is declared")
+		l.problem("pod_units", "pods are joined by a core tier, and none is declared: add a core block, or leave pod_units out")
 	}
 	for _, t := range l.tiers() {
 		if t.Ports < 1 {
