@@ -58,6 +58,7 @@ func understood(t *testing.T, where, line string) {
 	t.Helper()
 	line, _, _ = strings.Cut(line, " #")
 	for _, command := range strings.FieldsFunc(line, func(r rune) bool { return strings.ContainsRune("|&;()", r) }) {
+		command, _, _ = strings.Cut(command, " > ") // a file for the output is the shell's affair
 		words := shellWords(command)
 		if len(words) > 0 && words[0] == "$" {
 			words = words[1:]

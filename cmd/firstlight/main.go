@@ -94,7 +94,7 @@ training-ready state. An inventory in HCL says what the racks should be.`,
 	}
 	root.AddCommand(a.initCommand(), a.validateCommand(), a.fmtCommand(), a.planCommand(), a.applyCommand(), a.showCommand(),
 		a.statusCommand(), a.consoleCommand(), a.powerCommand(), a.imageCommand(), a.labCommand(), a.reportCommand(),
-		a.quarantineCommand(), a.releaseCommand(), a.versionCommand())
+		a.quarantineCommand(), a.releaseCommand(), a.fabricCommand(), a.versionCommand())
 	root.InitDefaultCompletionCmd()
 	for _, c := range root.Commands() {
 		if c.Name() == "completion" {

@@ -12,15 +12,15 @@ import (
 	"github.com/spf13/pflag"
 )
 
-// doubleDashes lets flags be written with one dash (-json) as well as two:
-// no flag here has a one-letter form but -h.
+// doubleDashes lets flags be written with one dash (-json, -o) as well as two:
+// no flag here has a short form of another name but -h.
 func doubleDashes(args []string) []string {
 	out := make([]string, 0, len(args))
 	for i, arg := range args {
 		if arg == "--" {
 			return append(out, args[i:]...)
 		}
-		if len(arg) > 2 && arg[0] == '-' && arg[1] != '-' {
+		if len(arg) > 1 && arg[0] == '-' && arg[1] != '-' && arg != "-h" {
 			arg = "-" + arg
 		}
 		out = append(out, arg)
@@ -44,6 +44,7 @@ func singleDashUsage(root *cobra.Command) {
 			text = strings.Replace(text, "  "+c.UseLine()+"\n", "", 1)
 		}
 		text = strings.ReplaceAll(text, "      --", "  -")
+		text = strings.ReplaceAll(text, "  -o, --o ", "  -o ") // completion finds one letter only as a short form
 		text = strings.ReplaceAll(text, "  -h, --help", "  -help")
 		fmt.Fprint(was, strings.ReplaceAll(text, " --help\"", " -help\""))
 		return err
