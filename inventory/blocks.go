@@ -16,19 +16,25 @@ import (
 // becomes any number of instances.
 type declared struct {
 	block   *hcl.Block
+	sc      *scope
 	schema  *blockSchema
 	label   string
-	forEach hcl.Expression // nil for none
+	repeat  repeat
 	content *hcl.BodyContent
-	dynamic bool
+	dynamic []hcl.Traversal // names in its dynamic blocks
+	dynamo  bool            // it has dynamic blocks
 	done    bool
+	failed  bool // its for_each or count is wrong, which is reported
 	insts   []*inst
+	keys    []string  // of insts, with for_each and count
+	value   cty.Value // of TYPE.LABEL, with for_each and count
 }
 
 // inst is one decoded block.
 type inst struct {
 	schema *blockSchema
-	name   string // of a top-level block: what references call it; of a nested one: its label
+	sc     *scope // nil for a block that nobody wrote
+	name   string // of a top-level block: what the cluster calls it; of a nested one: its label
 	each   *each
 	rng    hcl.Range
 	vals   map[string]val
@@ -110,131 +116,243 @@ func (in *inst) value() cty.Value {
 	return in.ref
 }
 
+// physical reports a type whose blocks are things that can be touched: one
+// name over all modules.
+func physical(typ string) bool { return typ == "node" || typ == "rack" || typ == "switch" }
+
 // declareBlock notes a top-level block and what is wrong with its names.
-func (ev *evaluator) declareBlock(b *hcl.Block) {
-	d := &declared{block: b, schema: topSchema(b.Type)}
+func (sc *scope) declareBlock(b *hcl.Block) {
+	ev := sc.ev
+	d := &declared{block: b, sc: sc, schema: topSchema(b.Type)}
 	if len(b.Labels) > 0 {
 		d.label = b.Labels[0]
 	}
-	others := ev.blocks[b.Type]
-	if d.schema.single && len(others) > 0 {
-		ev.errorAt(b.DefRange, nil, "Duplicate "+b.Type+" block", "A configuration has one %s block; another is at %s.", b.Type, ev.place(others[0].block.DefRange))
+	others := sc.blocks[b.Type]
+	switch {
+	case d.schema.single && sc.from != nil:
+		sc.errorAt(b.DefRange, "Block outside the configuration", "A %s block stands only in the configuration itself, not in a module.", b.Type)
+		return
+	case d.schema.single && len(others) > 0:
+		sc.errorAt(b.DefRange, "Duplicate "+b.Type+" block", "A configuration has one %s block; another is at %s.", b.Type, ev.place(others[0].block.DefRange))
 		return
 	}
 	body := b.Body
 	_, _, diags := body.PartialContent(&hcl.BodySchema{})
 	probe, _, _ := body.PartialContent(&hcl.BodySchema{Blocks: []hcl.BlockHeaderSchema{{Type: "dynamic", LabelNames: []string{"type"}}}})
-	d.dynamic = !diags.HasErrors() && len(probe.Blocks) > 0
-	if d.dynamic {
-		probe, _, _ = body.PartialContent(&hcl.BodySchema{Attributes: []hcl.AttributeSchema{{Name: "for_each"}}})
-		d.content = probe
+	d.dynamo = !diags.HasErrors() && len(probe.Blocks) > 0
+	if d.dynamo {
+		d.content, _, _ = body.PartialContent(&hcl.BodySchema{Attributes: []hcl.AttributeSchema{{Name: "for_each"}, {Name: "count"}}})
+		d.dynamic, _ = dynblock.WalkExpandVariables(body).Visit(d.schema.hclSchema())
 	} else {
 		d.content, diags = body.Content(d.schema.hclSchema())
-		ev.contentDiags(diags, d.schema, d.block, nil)
+		ev.contentDiags(diags, d.schema, d.block, sc.here)
 	}
-	if a := d.content.Attributes["for_each"]; a != nil && d.schema.forEach {
-		d.forEach = a.Expr
+	if d.schema.forEach {
+		d.repeat = sc.repeatOf(d.content.Attributes)
 	}
-	ev.blocks[b.Type] = append(others, d)
+	sc.blocks[b.Type] = append(others, d)
+	ev.blocks[b.Type] = append(ev.blocks[b.Type], d)
 }
 
-// ensureAll evaluates every local value and every block.
-func (ev *evaluator) ensureAll() {
-	for _, name := range ev.order {
-		ev.local(name, ev.locals[name].attr.Range)
+// block finds a block by its type and label, or else by its name. said is
+// true when there is none and that is already reported.
+func (sc *scope) block(tr hcl.Traversal, typ, name string, ea *each) (val cty.Value, at int, found, said bool) {
+	rng := tr.SourceRange()
+	if _, own := sc.labelled(typ, name); !own && sc.from != nil && typ == "switch_model" && sc.ev.builtin[name] {
+		return sc.ev.root.block(tr, typ, name, ea) // what firstlight brings along is everywhere
 	}
-	for _, s := range topBlocks {
-		for _, d := range ev.blocks[s.name] {
-			ev.expand(d, d.block.DefRange)
+	d, ok := sc.labelled(typ, name)
+	if d != nil {
+		if !sc.expand(d, rng, ea) {
+			return cty.DynamicVal, 0, false, true
 		}
+		if d.repeat.any() {
+			if d.failed {
+				return cty.DynamicVal, len(tr), true, false
+			}
+			_, picked, ok := sc.pick(tr, 2, d.repeat, d.keys, ea)
+			if !ok {
+				return cty.DynamicVal, 0, false, true
+			}
+			at = len(tr)
+			if picked {
+				at = 2
+			}
+			return d.all(), at, true, false
+		}
+		return d.insts[0].value(), 2, true, false
 	}
+	in, busy := sc.instance(typ, name, rng, ea)
+	switch {
+	case in != nil:
+		return in.value(), 2, true, false
+	case busy:
+		return cty.DynamicVal, 0, false, true
+	case ok:
+		var places []string
+		for _, d := range sc.blocks[typ] {
+			if d.label == name {
+				places = append(places, sc.ev.place(d.block.DefRange))
+			}
+		}
+		sc.ev.errorAt(rng, ea, "Which "+typ+"?", "%d %s blocks have the label %q (%s): give them labels of their own, or refer to one by its name.",
+			len(places), typ, name, strings.Join(places, ", "))
+		return cty.DynamicVal, 0, false, true
+	}
+	return cty.DynamicVal, 0, false, false
+}
+
+// labelled is the one block of that type and label, and whether there is any.
+func (sc *scope) labelled(typ, label string) (only *declared, some bool) {
+	for _, d := range sc.blocks[typ] {
+		if d.label != label || label == "" {
+			continue
+		}
+		if some {
+			return nil, true
+		}
+		only, some = d, true
+	}
+	return only, some
+}
+
+// all is TYPE.LABEL with for_each or count: an object, or a tuple, of its instances.
+func (d *declared) all() cty.Value {
+	switch {
+	case d.value != cty.NilVal:
+	case d.repeat.count != nil:
+		vals := make([]cty.Value, len(d.insts))
+		for i, in := range d.insts {
+			vals[i] = in.value()
+		}
+		d.value = cty.TupleVal(vals)
+	default:
+		vals := map[string]cty.Value{}
+		for i, in := range d.insts {
+			vals[d.keys[i]] = in.value()
+		}
+		d.value = cty.ObjectVal(vals)
+	}
+	return d.value
 }
 
 // instance finds a block by type and name. busy is true when it is being
 // worked out right now, which is a cycle and already reported.
-func (ev *evaluator) instance(typ, name string, from hcl.Range) (in *inst, busy bool) {
-	if in := ev.named[typ][name]; in != nil {
+func (sc *scope) instance(typ, name string, from hcl.Range, ea *each) (in *inst, busy bool) {
+	if in := sc.named[typ][name]; in != nil {
 		return in, false
 	}
-	before := len(ev.diags)
-	for _, d := range ev.blocks[typ] {
-		if d.forEach == nil && d.label == name && !d.done {
-			if !ev.expand(d, from) {
-				return nil, len(ev.diags) > before
+	before := len(sc.ev.diags)
+	for _, d := range sc.blocks[typ] {
+		if !d.repeat.any() && d.label == name && !d.done {
+			if !sc.expand(d, from, ea) {
+				return nil, len(sc.ev.diags) > before
 			}
 		}
 	}
-	if in := ev.named[typ][name]; in != nil {
+	if in := sc.named[typ][name]; in != nil {
 		return in, false
 	}
-	for _, d := range ev.blocks[typ] {
-		if d.forEach != nil && !d.done && !ev.expand(d, from) {
+	for _, d := range sc.blocks[typ] {
+		if !d.done && !sc.expand(d, from, ea) {
 			busy = true
 		}
 	}
-	in = ev.named[typ][name]
+	in = sc.named[typ][name]
 	return in, in == nil && busy
 }
 
-func (ev *evaluator) instanceNames(typ string) []string {
-	for _, d := range ev.blocks[typ] {
-		if !d.done && !slices.Contains(ev.busy, d.what()) {
-			ev.expand(d, d.block.DefRange)
+// instanceNames are the names and labels that references of a type can have.
+func (sc *scope) instanceNames(typ string) []string {
+	for _, d := range sc.blocks[typ] {
+		if !d.done && !slices.Contains(sc.ev.busy, d.busyName()) {
+			sc.expand(d, d.block.DefRange, sc.here)
 		}
 	}
-	return keys(ev.named[typ])
+	return keys(sc.named[typ])
 }
 
 // wholeType is the object of all blocks of a type, for hardware[each.value.class].
-func (ev *evaluator) wholeType(typ string) cty.Value {
-	if v, ok := ev.whole[typ]; ok {
+func (sc *scope) wholeType(typ string) cty.Value {
+	if v, ok := sc.whole[typ]; ok {
 		return v
 	}
 	vals := map[string]cty.Value{}
-	for _, name := range ev.instanceNames(typ) {
-		vals[name] = ev.named[typ][name].value()
+	for _, name := range sc.instanceNames(typ) {
+		vals[name] = sc.named[typ][name].value()
 	}
-	ev.whole[typ] = cty.ObjectVal(vals)
-	return ev.whole[typ]
+	for _, d := range sc.blocks[typ] {
+		if _, taken := vals[d.label]; !taken && d.done && !d.repeat.any() {
+			vals[d.label] = d.insts[0].value()
+		}
+	}
+	if typ == "switch_model" && sc.from != nil {
+		for label := range sc.ev.builtin {
+			if in := sc.ev.root.named[typ][label]; in != nil && vals[label] == cty.NilVal {
+				vals[label] = in.value()
+			}
+		}
+	}
+	sc.whole[typ] = cty.ObjectVal(vals)
+	return sc.whole[typ]
 }
 
 func (d *declared) what() string { return fmt.Sprintf("%s %q", d.schema.name, d.label) }
 
+func (d *declared) busyName() string {
+	if d.sc.path == "" {
+		return d.what()
+	}
+	return d.sc.path + "." + d.what()
+}
+
 // expand decodes a block into its instances; false when it is being expanded
 // already, which is a cycle and reported.
-func (ev *evaluator) expand(d *declared, from hcl.Range) bool {
+func (sc *scope) expand(d *declared, from hcl.Range, ea *each) bool {
 	if d.done {
 		return true
 	}
-	leave, ok := ev.enter(d.what(), from)
+	leave, ok := sc.enter(d.what(), from, ea)
 	if !ok {
 		return false
 	}
 	defer leave()
-	if d.forEach == nil {
-		ev.instantiate(d, nil)
-	} else {
-		for _, ea := range ev.eaches(d) {
-			ev.instantiate(d, ea)
-		}
+	eas, ok := sc.repeats(d.repeat, d.what())
+	d.failed = !ok
+	for _, ea := range eas {
+		sc.instantiate(d, ea)
 	}
 	d.done = true
 	return true
 }
 
 // instantiate decodes one instance and registers its name.
-func (ev *evaluator) instantiate(d *declared, ea *each) {
-	in := &inst{schema: d.schema, name: d.label, each: ea, rng: d.block.DefRange, vals: map[string]val{}}
-	if ea != nil {
-		in.name = ea.key
+func (sc *scope) instantiate(d *declared, ea *each) {
+	ev := sc.ev
+	in := &inst{schema: d.schema, sc: sc, each: ea, rng: d.block.DefRange, vals: map[string]val{}}
+	local := d.label
+	switch {
+	case ea == nil:
+		in.each = sc.here
+	case ea.count:
+		local = d.label + "-" + ea.key
+		d.keys = append(d.keys, ea.key)
+	default:
+		local = ea.key
+		d.keys = append(d.keys, ea.key)
 	}
+	in.name = local
 	content := d.content
-	if d.dynamic {
-		content = ev.dynamicContent(d, ea)
+	if d.dynamo {
+		content = sc.dynamicContent(d, in.each)
 	}
 	ev.decode(in, content)
 	if n := get[string](in, "name"); n != "" {
-		in.name = n
+		local = n
+	}
+	in.name = local
+	if !physical(d.schema.name) {
+		in.name = sc.prefix + local
 	}
 	d.insts = append(d.insts, in)
 	byName := ev.named[d.schema.name]
@@ -243,91 +361,57 @@ func (ev *evaluator) instantiate(d *declared, ea *each) {
 		ev.named[d.schema.name] = byName
 	}
 	if old := byName[in.name]; old != nil {
-		ev.errorAt(in.at("name"), ea, "Duplicate "+d.schema.name, "%s %q is also declared at %s.", capital(d.schema.name), in.name, ev.origin(old, "name"))
-		return
+		ev.errorAt(in.at("name"), in.each, "Duplicate "+d.schema.name, "%s %q is also declared at %s.", capital(d.schema.name), in.name, ev.origin(old, "name"))
+	} else {
+		byName[in.name] = in
 	}
-	byName[in.name] = in
+	if sc.named[d.schema.name] == nil {
+		sc.named[d.schema.name] = map[string]*inst{}
+	}
+	if sc.named[d.schema.name][local] == nil {
+		sc.named[d.schema.name][local] = in
+	}
 }
 
 // origin says where an instance comes from: the CSV row if there is one, else
-// the line of the attribute.
+// the line of the attribute, and the instance of a module.
 func (ev *evaluator) origin(in *inst, attr string) string {
-	if in.each != nil && in.each.at != "" {
-		return in.each.at
+	at := ""
+	if in.each != nil {
+		at = in.each.at
 	}
-	return ev.place(in.at(attr))
-}
-
-// eaches evaluates for_each: a map or object gives key and value, a list or
-// set of strings gives each string as both.
-func (ev *evaluator) eaches(d *declared) []*each {
-	rng := d.forEach.Range()
-	v, ok := ev.value(d.forEach, nil)
-	switch {
-	case !ok:
-		return nil
-	case v.ContainsMarked():
-		ev.errorAt(rng, nil, "Sensitive for_each", "for_each must not depend on a sensitive value: its keys become names.")
-		return nil
-	case !v.IsKnown():
-		return nil // reported where the value is missing
-	case v.IsNull() || !v.CanIterateElements():
-		ev.errorAt(rng, nil, "Wrong type", "for_each must be a map, an object, or a list of strings; this is %s.", friendly(v))
-		return nil
+	if at == "" {
+		at = ev.place(in.at(attr))
 	}
-	keyed := v.Type().IsObjectType() || v.Type().IsMapType()
-	var out []*each
-	for it := v.ElementIterator(); it.Next(); {
-		key, val := it.Element()
-		if !keyed {
-			key = val
-			if val.Type() != cty.String {
-				ev.errorAt(rng, nil, "Wrong type", "for_each over a list takes strings; this has %s. Make a map: { for x in LIST : x.name => x }.", friendly(val))
-				return nil
-			}
-		}
-		if key.IsNull() || !key.IsKnown() {
-			continue
-		}
-		ea := &each{block: d.what(), key: key.AsString(), value: val, at: rowOf(val)}
-		out = append(out, ea)
+	if in.each != nil && in.each.in != nil {
+		at += " in " + in.each.in.path
 	}
-	return out
-}
-
-// rowOf is where csvdecode found a row, or "".
-func rowOf(v cty.Value) string {
-	if v.IsKnown() && !v.IsNull() && v.Type().IsObjectType() && v.Type().HasAttribute(atAttr) {
-		at := v.GetAttr(atAttr)
-		if at.Type() == cty.String && at.IsKnown() && !at.IsNull() && !at.IsMarked() {
-			return at.AsString()
-		}
-	}
-	return ""
+	return at
 }
 
 // dynamicContent expands the dynamic blocks of one instance.
-func (ev *evaluator) dynamicContent(d *declared, ea *each) *hcl.BodyContent {
-	vars, _ := dynblock.WalkExpandVariables(d.block.Body).Visit(d.schema.hclSchema())
-	ctx, _, ok := ev.context(traversals{d.block.DefRange, vars}, ea)
-	if !ok {
+func (sc *scope) dynamicContent(d *declared, ea *each) *hcl.BodyContent {
+	x := &compiled{}
+	for _, tr := range d.dynamic {
+		if root := tr.RootName(); root == "each" || root == "count" {
+			x.own = append(x.own, tr)
+		} else {
+			x.refs = append(x.refs, tr)
+		}
+	}
+	vars, _, ok := sc.statics(x.refs, x, ea)
+	if !sc.ownRefs(x, ea) || !ok {
 		return &hcl.BodyContent{}
 	}
+	ctx := &hcl.EvalContext{Functions: sc.funcs, Variables: vars}
+	if len(x.own) > 0 {
+		ctx = ctx.NewChild()
+		ctx.Variables = ea.variables()
+	}
 	content, diags := dynblock.Expand(d.block.Body, ctx).Content(d.schema.hclSchema())
-	ev.contentDiags(diags, d.schema, d.block, ea)
+	sc.ev.contentDiags(diags, d.schema, d.block, ea)
 	return content
 }
-
-// traversals lets context look up names that belong to no single expression.
-type traversals struct {
-	rng  hcl.Range
-	vars []hcl.Traversal
-}
-
-func (t traversals) Value(*hcl.EvalContext) (cty.Value, hcl.Diagnostics) { return cty.DynamicVal, nil }
-func (t traversals) Variables() []hcl.Traversal                          { return t.vars }
-func (t traversals) Range() hcl.Range                                    { return t.rng }
-func (t traversals) StartRange() hcl.Range                               { return t.rng }
 
 // decode fills an instance from a body's content, and says all that is wrong with it.
 func (ev *evaluator) decode(in *inst, content *hcl.BodyContent) {
@@ -348,7 +432,7 @@ func (ev *evaluator) decode(in *inst, content *hcl.BodyContent) {
 		if s == nil {
 			continue
 		}
-		sub := &inst{schema: s, each: in.each, rng: b.DefRange, vals: map[string]val{}}
+		sub := &inst{schema: s, sc: in.sc, each: in.each, rng: b.DefRange, vals: map[string]val{}}
 		key := b.Type
 		if len(b.Labels) > 0 {
 			sub.name = b.Labels[0]
@@ -360,7 +444,7 @@ func (ev *evaluator) decode(in *inst, content *hcl.BodyContent) {
 		}
 		seen[key] = b
 		c, diags := b.Body.Content(s.hclSchema())
-		ev.contentDiags(diags, s, b, nil)
+		ev.contentDiags(diags, s, b, in.each)
 		ev.decode(sub, c)
 		in.subs = append(in.subs, sub)
 	}
@@ -397,7 +481,7 @@ func (ev *evaluator) contentDiags(diags hcl.Diagnostics, s *blockSchema, b *hcl.
 // decodeAttr evaluates and converts one attribute.
 func (ev *evaluator) decodeAttr(in *inst, a *attrSchema, attr *hcl.Attribute) {
 	rng := attr.Expr.Range()
-	v, ok := ev.value(attr.Expr, in.each)
+	v, ok := in.sc.value(attr.Expr, in.each)
 	in.vals[a.name] = val{cty: cty.DynamicVal, rng: rng}
 	if !ok {
 		return
@@ -442,8 +526,8 @@ func (ev *evaluator) decodeAttr(in *inst, a *attrSchema, attr *hcl.Attribute) {
 // variables their values.
 func (ev *evaluator) unsetSecrets() []string {
 	var names []string
-	for _, name := range keys(ev.vars) {
-		if v := ev.vars[name]; v.unset && v.sensitive {
+	for _, name := range keys(ev.root.vars) {
+		if v := ev.root.vars[name]; v.unset && v.sensitive {
 			names = append(names, "FIRSTLIGHT_VAR_"+name)
 		}
 	}

@@ -3,7 +3,6 @@ package inventory
 import (
 	"fmt"
 	"os"
-	"sort"
 	"strings"
 	"testing"
 
@@ -82,12 +81,9 @@ func docs() string {
 		}
 	}
 	out.WriteString("## Functions\n\n| function | gives |\n|---|---|\n")
-	for _, f := range ownFunctions {
+	for _, f := range functionTable {
 		fmt.Fprintf(&out, "| `%s` | %s |\n", f.usage, f.doc)
 	}
-	names := keys(standard)
-	sort.Strings(names)
-	fmt.Fprintf(&out, "\nAnd those of the cty standard library: `%s`.\n", strings.Join(names, "`, `"))
 	return out.String()
 }
 
@@ -156,7 +152,7 @@ func docBlock(out *strings.Builder, b *blockSchema, level, outer string) {
 func docModels(out *strings.Builder) {
 	ev := newEvaluator(".", Options{}, &Source{files: map[string]*hcl.File{}})
 	ev.declareBuiltins()
-	ev.ensureAll()
+	ev.root.ensureAll()
 	out.WriteString("| built in | ports | split | units |\n|---|---|---|---|\n")
 	for _, in := range ev.insts("switch_model") {
 		m := switchModel(in)
