@@ -175,7 +175,7 @@ func (sc *scope) statics(refs []hcl.Traversal, x *compiled, ea *each) (vars map[
 			used = append(used, vars[root])
 			continue
 		}
-		val, at, found := sc.lookup(tr, root, name, ea)
+		val, at, found := sc.lookup(tr, root, name, x, ea)
 		if !found || !sc.follow(tr, at, val, x, ea) {
 			ok = false
 			continue

@@ -87,6 +87,26 @@ var rangeFunc = function.New(&function.Spec{
 	},
 })
 
+var lengthFunc = function.New(&function.Spec{
+	Params: []function.Parameter{{Name: "value", Type: cty.DynamicPseudoType, AllowDynamicType: true, AllowUnknown: true}},
+	Type:   function.StaticReturnType(cty.Number),
+	Impl: func(args []cty.Value, _ cty.Type) (cty.Value, error) {
+		switch t := args[0].Type(); {
+		case t == cty.String:
+			return stdlib.StrlenFunc.Call(args)
+		case t.IsObjectType():
+			n := len(t.AttributeTypes())
+			for _, hidden := range []string{atAttr, refAttr} {
+				if t.HasAttribute(hidden) {
+					n--
+				}
+			}
+			return cty.NumberIntVal(int64(n)), nil
+		}
+		return stdlib.LengthFunc.Call(args)
+	},
+})
+
 // textTest is a function of two texts that is true or false.
 func textTest(second string, test func(text, part string) bool) function.Function {
 	return function.New(&function.Spec{

@@ -61,6 +61,11 @@ func (sc *scope) declareModule(b *hcl.Block) {
 		return
 	}
 	attrs, diags := b.Body.JustAttributes()
+	for _, d := range diags {
+		if strings.HasPrefix(d.Summary, "Unexpected ") && strings.HasSuffix(d.Summary, " block") {
+			d.Detail = "A module block has attributes only: source, for_each, count, and its inputs as NAME = VALUE."
+		}
+	}
 	sc.report(diags)
 	m := &module{block: b, label: label, inputs: attrs, repeat: sc.repeatOf(attrs)}
 	sc.modules[label] = m
@@ -98,10 +103,10 @@ func (sc *scope) moduleDir(m *module, expr hcl.Expression) *moduleDir {
 	abs := filepath.Join(sc.abs, source)
 	var chain []string
 	for s := sc; s != nil; s = s.parent() {
-		chain = append(chain, sc.ev.nameOf(s.abs))
+		chain = append(chain, sc.ev.dirName(s.abs))
 		if samePath(s.abs, abs) {
 			slices.Reverse(chain)
-			sc.errorAt(rng, "Module includes itself", "%s is a directory that leads here: %s.", source, strings.Join(append(chain, sc.ev.nameOf(abs)), " -> "))
+			sc.errorAt(rng, "Module includes itself", "%s is a directory that leads here: %s.", source, strings.Join(append(chain, sc.ev.dirName(abs)), " -> "))
 			return nil
 		}
 	}
@@ -110,6 +115,14 @@ func (sc *scope) moduleDir(m *module, expr hcl.Expression) *moduleDir {
 		return nil
 	}
 	return sc.readModule(filepath.Join(sc.dir, source), abs, rng)
+}
+
+// dirName is how messages name a directory.
+func (ev *evaluator) dirName(abs string) string {
+	if n := ev.nameOf(abs); n != "." {
+		return n
+	}
+	return "the configuration"
 }
 
 // samePath compares directories behind their links.
@@ -323,7 +336,7 @@ func (sc *scope) needModule(tr hcl.Traversal, label string, needs map[string]*ne
 	}
 	i, at := 0, 2
 	if m.repeat.any() {
-		k, picked, ok := sc.pick(tr, 2, m.repeat, m.keys, ea)
+		k, picked, ok := sc.pick(tr, 2, m.repeat, m.keys, x, ea)
 		if !ok {
 			return false
 		}

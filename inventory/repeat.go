@@ -207,7 +207,7 @@ func wrongOwn(root, name string, ea *each) [2]string {
 
 // pick finds the instance that the step after TYPE.LABEL or module.LABEL
 // names, in the order of eas. picked is false when no single one is meant.
-func (sc *scope) pick(tr hcl.Traversal, at int, r repeat, keys []string, ea *each) (i int, picked, ok bool) {
+func (sc *scope) pick(tr hcl.Traversal, at int, r repeat, keys []string, x *compiled, ea *each) (i int, picked, ok bool) {
 	if len(tr) <= at {
 		return 0, false, true
 	}
@@ -217,8 +217,12 @@ func (sc *scope) pick(tr hcl.Traversal, at int, r repeat, keys []string, ea *eac
 		switch {
 		case number && n >= 0 && n < len(keys):
 			return n, true, true
+		case x.tried(tr.SourceRange()):
+			return 0, false, true
 		case len(keys) == 0:
 			sc.ev.errorAt(stepRange(tr[at]), ea, "Unknown instance", "%s has count = 0, so it has no instance.", what)
+		case number && len(keys) == 1:
+			sc.ev.errorAt(stepRange(tr[at]), ea, "Unknown instance", "%s has count = 1: its only instance is %s[0].", what, what)
 		case number:
 			sc.ev.errorAt(stepRange(tr[at]), ea, "Unknown instance", "%s has count = %d: its instances are %s[0] to %s[%d].", what, len(keys), what, what, len(keys)-1)
 		case isSplat(tr[at]):
@@ -236,7 +240,7 @@ func (sc *scope) pick(tr hcl.Traversal, at int, r repeat, keys []string, ea *eac
 	}
 	_, index := tr[at].(hcl.TraverseIndex)
 	switch {
-	case isSplat(tr[at]):
+	case isSplat(tr[at]) || x.tried(tr.SourceRange()):
 		return 0, false, true
 	case index && name != "":
 		sc.ev.errorAt(stepRange(tr[at]), ea, "Unknown instance", "%s has no instance %q: %s%s", what, name, listed(keys), didYouMean(name, keys))

@@ -131,7 +131,7 @@ func (sc *scope) ensureAll() {
 
 // lookup finds var.x, local.x, path.x, or a block by its type and label or
 // name. at is the first step after what was found.
-func (sc *scope) lookup(tr hcl.Traversal, root, name string, ea *each) (val cty.Value, at int, ok bool) {
+func (sc *scope) lookup(tr hcl.Traversal, root, name string, x *compiled, ea *each) (val cty.Value, at int, ok bool) {
 	rng := tr.SourceRange()
 	what, names := "", []string(nil)
 	switch {
@@ -150,7 +150,7 @@ func (sc *scope) lookup(tr hcl.Traversal, root, name string, ea *each) (val cty.
 	case root == "path":
 		what, names = "path", []string{"module", "root"}
 	case referable(root):
-		if val, at, found, said := sc.block(tr, root, name, ea); found || said {
+		if val, at, found, said := sc.block(tr, root, name, x, ea); found || said {
 			return val, at, found
 		}
 		what, names = root, sc.instanceNames(root)

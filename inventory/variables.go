@@ -223,7 +223,10 @@ func (sc *scope) accept(v *variable, val cty.Value, err error) {
 		if v.sensitive || val != cty.NilVal && val.ContainsMarked() {
 			why = "the value is withheld because it is sensitive"
 		}
-		ev.errorAt(v.at, v.caller, "Bad value for variable", "Variable %q must be %s: %s.", v.name, v.typ.FriendlyName(), why)
+		if v.at == v.rng && v.from != "" {
+			why += "; the value came from " + v.from
+		}
+		ev.errorAt(v.at, v.caller, "Bad value for variable", "Variable %q must be %s: %s.", v.name, v.wants(), why)
 		v.finish(cty.DynamicVal)
 		return
 	}
@@ -232,6 +235,14 @@ func (sc *scope) accept(v *variable, val cty.Value, err error) {
 		ev.recordVariable(v, val)
 	}
 	v.finish(val)
+}
+
+// wants is the type that a value must have, for messages.
+func (v *variable) wants() string {
+	if v.typ == cty.DynamicPseudoType {
+		return "given a value"
+	}
+	return v.typ.FriendlyName()
 }
 
 // convert makes a value fit the variable's type, with what optional
