@@ -3,7 +3,6 @@ package inventory
 import (
 	"fmt"
 	"regexp"
-	"slices"
 	"strings"
 
 	"github.com/hashicorp/hcl/v2"
@@ -16,19 +15,25 @@ import (
 // becomes any number of instances.
 type declared struct {
 	block   *hcl.Block
+	sc      *scope
 	schema  *blockSchema
 	label   string
-	forEach hcl.Expression // nil for none
+	repeat  repeat
 	content *hcl.BodyContent
-	dynamic bool
+	dynamic []hcl.Traversal // names in its dynamic blocks
+	dynamo  bool            // it has dynamic blocks
 	done    bool
+	failed  bool // its for_each or count is wrong, which is reported
 	insts   []*inst
+	keys    []string  // of insts, with for_each and count
+	value   cty.Value // of TYPE.LABEL, with for_each and count
 }
 
 // inst is one decoded block.
 type inst struct {
 	schema *blockSchema
-	name   string // of a top-level block: what references call it; of a nested one: its label
+	sc     *scope // nil for a block that nobody wrote
+	name   string // of a top-level block: what the cluster calls it; of a nested one: its label
 	each   *each
 	rng    hcl.Range
 	vals   map[string]val
@@ -88,153 +93,100 @@ func (in *inst) one(block string) *inst {
 	return nil
 }
 
-// value is what a reference to the block gives: its attributes and itself.
-func (in *inst) value() cty.Value {
-	if in.ref != cty.NilVal {
-		return in.ref
-	}
-	attrs := map[string]cty.Value{"name": cty.StringVal(in.name), refAttr: cty.CapsuleVal(refType, in)}
-	for _, a := range in.schema.attrs {
-		v, ok := in.vals[a.name]
-		switch {
-		case a.name == "name":
-		case !ok || v.cty == cty.NilVal:
-			attrs[a.name] = cty.NullVal(cty.DynamicPseudoType)
-		case a.sensitive:
-			attrs[a.name] = v.cty.Mark(markSensitive)
-		default:
-			attrs[a.name] = v.cty
-		}
-	}
-	in.ref = cty.ObjectVal(attrs)
-	return in.ref
-}
+// physical reports a type whose blocks are things that can be touched: one
+// name over all modules.
+func physical(typ string) bool { return typ == "node" || typ == "rack" || typ == "switch" }
 
 // declareBlock notes a top-level block and what is wrong with its names.
-func (ev *evaluator) declareBlock(b *hcl.Block) {
-	d := &declared{block: b, schema: topSchema(b.Type)}
+func (sc *scope) declareBlock(b *hcl.Block) {
+	ev := sc.ev
+	d := &declared{block: b, sc: sc, schema: topSchema(b.Type)}
 	if len(b.Labels) > 0 {
 		d.label = b.Labels[0]
 	}
-	others := ev.blocks[b.Type]
-	if d.schema.single && len(others) > 0 {
-		ev.errorAt(b.DefRange, nil, "Duplicate "+b.Type+" block", "A configuration has one %s block; another is at %s.", b.Type, ev.place(others[0].block.DefRange))
+	others := sc.blocks[b.Type]
+	switch {
+	case d.schema.single && sc.from != nil:
+		sc.errorAt(b.DefRange, "Block outside the configuration", "A %s block stands only in the configuration itself, not in a module.", b.Type)
+		return
+	case d.schema.single && len(others) > 0:
+		sc.errorAt(b.DefRange, "Duplicate "+b.Type+" block", "A configuration has one %s block; another is at %s.", b.Type, ev.place(others[0].block.DefRange))
 		return
 	}
 	body := b.Body
 	_, _, diags := body.PartialContent(&hcl.BodySchema{})
 	probe, _, _ := body.PartialContent(&hcl.BodySchema{Blocks: []hcl.BlockHeaderSchema{{Type: "dynamic", LabelNames: []string{"type"}}}})
-	d.dynamic = !diags.HasErrors() && len(probe.Blocks) > 0
-	if d.dynamic {
-		probe, _, _ = body.PartialContent(&hcl.BodySchema{Attributes: []hcl.AttributeSchema{{Name: "for_each"}}})
-		d.content = probe
+	d.dynamo = !diags.HasErrors() && len(probe.Blocks) > 0
+	if d.dynamo {
+		d.content, _, _ = body.PartialContent(&hcl.BodySchema{Attributes: []hcl.AttributeSchema{{Name: "for_each"}, {Name: "count"}}})
+		d.dynamic, _ = dynblock.WalkExpandVariables(body).Visit(d.schema.hclSchema())
 	} else {
 		d.content, diags = body.Content(d.schema.hclSchema())
-		ev.contentDiags(diags, d.schema, d.block, nil)
+		ev.contentDiags(diags, d.schema, d.block, sc.here)
 	}
-	if a := d.content.Attributes["for_each"]; a != nil && d.schema.forEach {
-		d.forEach = a.Expr
+	if d.schema.forEach {
+		d.repeat = sc.repeatOf(d.content.Attributes)
 	}
-	ev.blocks[b.Type] = append(others, d)
-}
-
-// ensureAll evaluates every local value and every block.
-func (ev *evaluator) ensureAll() {
-	for _, name := range ev.order {
-		ev.local(name, ev.locals[name].attr.Range)
-	}
-	for _, s := range topBlocks {
-		for _, d := range ev.blocks[s.name] {
-			ev.expand(d, d.block.DefRange)
-		}
-	}
-}
-
-// instance finds a block by type and name. busy is true when it is being
-// worked out right now, which is a cycle and already reported.
-func (ev *evaluator) instance(typ, name string, from hcl.Range) (in *inst, busy bool) {
-	if in := ev.named[typ][name]; in != nil {
-		return in, false
-	}
-	before := len(ev.diags)
-	for _, d := range ev.blocks[typ] {
-		if d.forEach == nil && d.label == name && !d.done {
-			if !ev.expand(d, from) {
-				return nil, len(ev.diags) > before
-			}
-		}
-	}
-	if in := ev.named[typ][name]; in != nil {
-		return in, false
-	}
-	for _, d := range ev.blocks[typ] {
-		if d.forEach != nil && !d.done && !ev.expand(d, from) {
-			busy = true
-		}
-	}
-	in = ev.named[typ][name]
-	return in, in == nil && busy
-}
-
-func (ev *evaluator) instanceNames(typ string) []string {
-	for _, d := range ev.blocks[typ] {
-		if !d.done && !slices.Contains(ev.busy, d.what()) {
-			ev.expand(d, d.block.DefRange)
-		}
-	}
-	return keys(ev.named[typ])
-}
-
-// wholeType is the object of all blocks of a type, for hardware[each.value.class].
-func (ev *evaluator) wholeType(typ string) cty.Value {
-	if v, ok := ev.whole[typ]; ok {
-		return v
-	}
-	vals := map[string]cty.Value{}
-	for _, name := range ev.instanceNames(typ) {
-		vals[name] = ev.named[typ][name].value()
-	}
-	ev.whole[typ] = cty.ObjectVal(vals)
-	return ev.whole[typ]
+	sc.blocks[b.Type] = append(others, d)
+	ev.blocks[b.Type] = append(ev.blocks[b.Type], d)
 }
 
 func (d *declared) what() string { return fmt.Sprintf("%s %q", d.schema.name, d.label) }
 
+func (d *declared) busyName() string {
+	if d.sc.path == "" {
+		return d.what()
+	}
+	return d.sc.path + "." + d.what()
+}
+
 // expand decodes a block into its instances; false when it is being expanded
 // already, which is a cycle and reported.
-func (ev *evaluator) expand(d *declared, from hcl.Range) bool {
+func (sc *scope) expand(d *declared, from hcl.Range, ea *each) bool {
 	if d.done {
 		return true
 	}
-	leave, ok := ev.enter(d.what(), from)
+	leave, ok := sc.enter(d.what(), from, ea)
 	if !ok {
 		return false
 	}
 	defer leave()
-	if d.forEach == nil {
-		ev.instantiate(d, nil)
-	} else {
-		for _, ea := range ev.eaches(d) {
-			ev.instantiate(d, ea)
-		}
+	eas, ok := sc.repeats(d.repeat, d.what())
+	d.failed = !ok
+	for _, ea := range eas {
+		sc.instantiate(d, ea)
 	}
 	d.done = true
 	return true
 }
 
 // instantiate decodes one instance and registers its name.
-func (ev *evaluator) instantiate(d *declared, ea *each) {
-	in := &inst{schema: d.schema, name: d.label, each: ea, rng: d.block.DefRange, vals: map[string]val{}}
-	if ea != nil {
-		in.name = ea.key
+func (sc *scope) instantiate(d *declared, ea *each) {
+	ev := sc.ev
+	in := &inst{schema: d.schema, sc: sc, each: ea, rng: d.block.DefRange, vals: map[string]val{}}
+	local := d.label
+	switch {
+	case ea == nil:
+		in.each = sc.here
+	case ea.count:
+		local = d.label + "-" + ea.key
+		d.keys = append(d.keys, ea.key)
+	default:
+		local = ea.key
+		d.keys = append(d.keys, ea.key)
 	}
+	in.name = local
 	content := d.content
-	if d.dynamic {
-		content = ev.dynamicContent(d, ea)
+	if d.dynamo {
+		content = sc.dynamicContent(d, in.each)
 	}
 	ev.decode(in, content)
 	if n := get[string](in, "name"); n != "" {
-		in.name = n
+		local = n
+	}
+	in.name = local
+	if !physical(d.schema.name) {
+		in.name = sc.prefix + local
 	}
 	d.insts = append(d.insts, in)
 	byName := ev.named[d.schema.name]
@@ -243,91 +195,61 @@ func (ev *evaluator) instantiate(d *declared, ea *each) {
 		ev.named[d.schema.name] = byName
 	}
 	if old := byName[in.name]; old != nil {
-		ev.errorAt(in.at("name"), ea, "Duplicate "+d.schema.name, "%s %q is also declared at %s.", capital(d.schema.name), in.name, ev.origin(old, "name"))
-		return
+		hint := ""
+		if old.sc != sc {
+			hint = " Names are of the whole cluster, its modules included."
+		}
+		ev.errorAt(in.at("name"), in.each, "Duplicate "+d.schema.name, "%s %q is also declared at %s.%s", capital(d.schema.name), in.name, ev.origin(old, "name"), hint)
+	} else {
+		byName[in.name] = in
 	}
-	byName[in.name] = in
+	if sc.named[d.schema.name] == nil {
+		sc.named[d.schema.name] = map[string]*inst{}
+	}
+	if sc.named[d.schema.name][local] == nil {
+		sc.named[d.schema.name][local] = in
+	}
 }
 
 // origin says where an instance comes from: the CSV row if there is one, else
-// the line of the attribute.
+// the line of the attribute, and the instance of a module.
 func (ev *evaluator) origin(in *inst, attr string) string {
-	if in.each != nil && in.each.at != "" {
-		return in.each.at
+	at := ""
+	if in.each != nil {
+		at = in.each.at
 	}
-	return ev.place(in.at(attr))
-}
-
-// eaches evaluates for_each: a map or object gives key and value, a list or
-// set of strings gives each string as both.
-func (ev *evaluator) eaches(d *declared) []*each {
-	rng := d.forEach.Range()
-	v, ok := ev.value(d.forEach, nil)
-	switch {
-	case !ok:
-		return nil
-	case v.ContainsMarked():
-		ev.errorAt(rng, nil, "Sensitive for_each", "for_each must not depend on a sensitive value: its keys become names.")
-		return nil
-	case !v.IsKnown():
-		return nil // reported where the value is missing
-	case v.IsNull() || !v.CanIterateElements():
-		ev.errorAt(rng, nil, "Wrong type", "for_each must be a map, an object, or a list of strings; this is %s.", friendly(v))
-		return nil
+	if at == "" {
+		at = ev.place(in.at(attr))
 	}
-	keyed := v.Type().IsObjectType() || v.Type().IsMapType()
-	var out []*each
-	for it := v.ElementIterator(); it.Next(); {
-		key, val := it.Element()
-		if !keyed {
-			key = val
-			if val.Type() != cty.String {
-				ev.errorAt(rng, nil, "Wrong type", "for_each over a list takes strings; this has %s. Make a map: { for x in LIST : x.name => x }.", friendly(val))
-				return nil
-			}
-		}
-		if key.IsNull() || !key.IsKnown() {
-			continue
-		}
-		ea := &each{block: d.what(), key: key.AsString(), value: val, at: rowOf(val)}
-		out = append(out, ea)
+	if in.each != nil && in.each.in != nil {
+		at += " in " + in.each.in.path
 	}
-	return out
-}
-
-// rowOf is where csvdecode found a row, or "".
-func rowOf(v cty.Value) string {
-	if v.IsKnown() && !v.IsNull() && v.Type().IsObjectType() && v.Type().HasAttribute(atAttr) {
-		at := v.GetAttr(atAttr)
-		if at.Type() == cty.String && at.IsKnown() && !at.IsNull() && !at.IsMarked() {
-			return at.AsString()
-		}
-	}
-	return ""
+	return at
 }
 
 // dynamicContent expands the dynamic blocks of one instance.
-func (ev *evaluator) dynamicContent(d *declared, ea *each) *hcl.BodyContent {
-	vars, _ := dynblock.WalkExpandVariables(d.block.Body).Visit(d.schema.hclSchema())
-	ctx, _, ok := ev.context(traversals{d.block.DefRange, vars}, ea)
-	if !ok {
+func (sc *scope) dynamicContent(d *declared, ea *each) *hcl.BodyContent {
+	x := &compiled{}
+	for _, tr := range d.dynamic {
+		if root := tr.RootName(); root == "each" || root == "count" {
+			x.own = append(x.own, tr)
+		} else {
+			x.refs = append(x.refs, tr)
+		}
+	}
+	vars, _, ok := sc.statics(x.refs, x, ea)
+	if !sc.ownRefs(x, ea) || !ok {
 		return &hcl.BodyContent{}
 	}
+	ctx := &hcl.EvalContext{Functions: sc.funcs, Variables: vars}
+	if len(x.own) > 0 {
+		ctx = ctx.NewChild()
+		ctx.Variables = ea.variables()
+	}
 	content, diags := dynblock.Expand(d.block.Body, ctx).Content(d.schema.hclSchema())
-	ev.contentDiags(diags, d.schema, d.block, ea)
+	sc.ev.contentDiags(diags, d.schema, d.block, ea)
 	return content
 }
-
-// traversals lets context look up names that belong to no single expression.
-type traversals struct {
-	rng  hcl.Range
-	vars []hcl.Traversal
-}
-
-func (t traversals) Value(*hcl.EvalContext) (cty.Value, hcl.Diagnostics) { return cty.DynamicVal, nil }
-func (t traversals) Variables() []hcl.Traversal                          { return t.vars }
-func (t traversals) Range() hcl.Range                                    { return t.rng }
-func (t traversals) StartRange() hcl.Range                               { return t.rng }
 
 // decode fills an instance from a body's content, and says all that is wrong with it.
 func (ev *evaluator) decode(in *inst, content *hcl.BodyContent) {
@@ -348,7 +270,7 @@ func (ev *evaluator) decode(in *inst, content *hcl.BodyContent) {
 		if s == nil {
 			continue
 		}
-		sub := &inst{schema: s, each: in.each, rng: b.DefRange, vals: map[string]val{}}
+		sub := &inst{schema: s, sc: in.sc, each: in.each, rng: b.DefRange, vals: map[string]val{}}
 		key := b.Type
 		if len(b.Labels) > 0 {
 			sub.name = b.Labels[0]
@@ -360,7 +282,7 @@ func (ev *evaluator) decode(in *inst, content *hcl.BodyContent) {
 		}
 		seen[key] = b
 		c, diags := b.Body.Content(s.hclSchema())
-		ev.contentDiags(diags, s, b, nil)
+		ev.contentDiags(diags, s, b, in.each)
 		ev.decode(sub, c)
 		in.subs = append(in.subs, sub)
 	}
@@ -397,7 +319,7 @@ func (ev *evaluator) contentDiags(diags hcl.Diagnostics, s *blockSchema, b *hcl.
 // decodeAttr evaluates and converts one attribute.
 func (ev *evaluator) decodeAttr(in *inst, a *attrSchema, attr *hcl.Attribute) {
 	rng := attr.Expr.Range()
-	v, ok := ev.value(attr.Expr, in.each)
+	v, ok := in.sc.value(attr.Expr, in.each)
 	in.vals[a.name] = val{cty: cty.DynamicVal, rng: rng}
 	if !ok {
 		return
@@ -442,8 +364,8 @@ func (ev *evaluator) decodeAttr(in *inst, a *attrSchema, attr *hcl.Attribute) {
 // variables their values.
 func (ev *evaluator) unsetSecrets() []string {
 	var names []string
-	for _, name := range keys(ev.vars) {
-		if v := ev.vars[name]; v.unset && v.sensitive {
+	for _, name := range keys(ev.root.vars) {
+		if v := ev.root.vars[name]; v.unset && v.sensitive {
 			names = append(names, "FIRSTLIGHT_VAR_"+name)
 		}
 	}
@@ -488,14 +410,4 @@ func friendly(v cty.Value) string {
 		return "a list"
 	}
 	return v.Type().FriendlyName()
-}
-
-// refOf returns the block a value refers to, or nil.
-func refOf(v cty.Value) *inst {
-	if v.IsKnown() && !v.IsNull() && !v.IsMarked() && v.Type().IsObjectType() && v.Type().HasAttribute(refAttr) {
-		if r := v.GetAttr(refAttr); r.Type() == refType && r.IsKnown() && !r.IsNull() && !r.IsMarked() {
-			return r.EncapsulatedValue().(*inst)
-		}
-	}
-	return nil
 }

@@ -55,7 +55,7 @@ func (ev *evaluator) convert(a *attrSchema, v cty.Value, rng hcl.Range, ea *each
 		return nil, false
 	}
 	if p, isPath := x.(path); isPath {
-		x = ev.resolve(string(p))
+		x = ev.resolve(string(p), ea)
 	}
 	return x, true
 }
@@ -63,9 +63,12 @@ func (ev *evaluator) convert(a *attrSchema, v cty.Value, rng hcl.Range, ea *each
 // path is text that names a file; resolve makes it absolute.
 type path string
 
-func (ev *evaluator) resolve(p string) string {
-	if filepath.IsAbs(p) {
+func (ev *evaluator) resolve(p string, ea *each) string {
+	switch {
+	case filepath.IsAbs(p):
 		return filepath.Clean(p)
+	case ea != nil && ea.in != nil:
+		return filepath.Join(ea.in.abs, p) // relative to the module that says so
 	}
 	return filepath.Join(ev.abs, p)
 }

@@ -124,7 +124,7 @@ func listed(names []string) string {
 	return "there are " + strings.Join(names, ", ")
 }
 
-// errorAt records a mistake. ea is the for_each instance it was found in, nil for none.
+// errorAt records a mistake. ea is the instance it was found in, nil for none.
 func (ev *evaluator) errorAt(rng hcl.Range, ea *each, summary, format string, args ...any) {
 	ev.add(hcl.DiagError, rng, ea, summary, fmt.Sprintf(format, args...))
 }
@@ -150,7 +150,7 @@ func (ev *evaluator) rel(file string) string {
 }
 
 // finish orders the diagnostics by place, folds what one expression did wrong
-// in many for_each instances into one, and takes out whatever could leak a secret.
+// in many instances into one, and takes out whatever could leak a secret.
 func finish(in hcl.Diagnostics, secrets []string) hcl.Diagnostics {
 	type where struct{ file, summary, detail string }
 	type spot struct {
@@ -197,22 +197,68 @@ func finish(in hcl.Diagnostics, secrets []string) hcl.Diagnostics {
 	return out
 }
 
-// instances says in which for_each instances a mistake was found.
+// instances says in which for_each or count instances, and instances of
+// modules, a mistake was found.
 func instances(eas []*each) string {
-	first := fmt.Sprintf("This is %s with each.key = %q", eas[0].block, eas[0].key)
-	if eas[0].at != "" {
-		first += " (" + eas[0].at + ")"
-	}
-	keys := make([]string, 0, len(eas))
+	first := eas[0]
+	text := "This is " + first.what()
+	same := true // all in one instance of a module
+	names := make([]string, 0, len(eas))
 	for _, ea := range eas[1:] {
-		if ea.key != eas[0].key {
-			keys = append(keys, ea.key)
+		if ea.in != first.in {
+			same = false
 		}
 	}
-	slices.Sort(keys)
-	keys = slices.Compact(keys)
-	if len(keys) == 0 {
-		return first + "."
+	for _, ea := range eas[1:] {
+		switch {
+		case same && ea.key != first.key:
+			names = append(names, ea.key)
+		case !same && ea.id() != first.id():
+			names = append(names, ea.id())
+		}
 	}
-	return fmt.Sprintf("%s; the same in %d more: %s.", first, len(keys), Fold(keys))
+	slices.Sort(names)
+	names = slices.Compact(names)
+	switch {
+	case len(names) == 0:
+		return text + "."
+	case same:
+		return fmt.Sprintf("%s; the same in %d more: %s.", text, len(names), Fold(names))
+	case len(names) > 9:
+		return fmt.Sprintf("%s; the same in %d more: %s and so on.", text, len(names), strings.Join(names[:8], ", "))
+	}
+	return fmt.Sprintf("%s; the same in %d more: %s.", text, len(names), strings.Join(names, ", "))
+}
+
+// what names an instance, with where it comes from.
+func (ea *each) what() string {
+	text := ""
+	switch {
+	case ea.count:
+		text = fmt.Sprintf("%s with count.index = %s", ea.block, ea.key)
+	case ea.block != "":
+		text = fmt.Sprintf("%s with each.key = %q", ea.block, ea.key)
+	}
+	if ea.at != "" {
+		text += " (" + ea.at + ")"
+	}
+	if ea.in == nil {
+		return text
+	}
+	if text != "" {
+		text += " "
+	}
+	return text + "in " + ea.in.trail()
+}
+
+// id is what names an instance briefly, among those of several modules.
+func (ea *each) id() string {
+	text := ""
+	if ea.in != nil {
+		text = ea.in.path
+	}
+	if ea.block == "" {
+		return text
+	}
+	return strings.TrimPrefix(fmt.Sprintf("%s.%s[%q]", text, ea.block, ea.key), ".")
 }

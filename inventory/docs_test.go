@@ -3,7 +3,6 @@ package inventory
 import (
 	"fmt"
 	"os"
-	"sort"
 	"strings"
 	"testing"
 
@@ -13,7 +12,7 @@ import (
 
 //go:generate go test -run ^TestDocs$ -update .
 
-const docsHead = "<!-- Generated from inventory/schema.go and inventory/functions.go by `go generate ./inventory`. Do not edit. -->\n\n" + `# The inventory language
+const docsHead = "<!-- Generated from inventory/schema.go and inventory/functions_table.go by `go generate ./inventory`. Do not edit. -->\n\n" + `# The inventory language
 
 One directory is one configuration: every ` + "`*.hcl`" + ` and ` + "`*.hcl.json`" + ` file in it, in any order. The syntax is HCL 2.
 ` + "`firstlight validate`" + ` checks it offline and reports every mistake at once; ` + "`firstlight fmt`" + ` lays it out; ` + "`firstlight init`" + ` writes a first one.
@@ -22,10 +21,19 @@ One directory is one configuration: every ` + "`*.hcl`" + ` and ` + "`*.hcl.json
 
 ` + "```hcl" + `
 variable "bmc_password" {      # var.bmc_password
-  type        = string         # string, number, bool, list(...), map(...), object({...})
+  type        = string         # string, number, bool, list(...), map(...), object({...}), any
   default     = "..."          # without one, a value must be given
   sensitive   = true           # never shown; only passwords may use it
+  nullable    = false          # null counts as no value; default: true
   description = "..."
+  validation {                 # any number of them
+    condition     = strlen(var.bmc_password) >= 8
+    error_message = "A BMC's password has eight characters or more."
+  }
+}
+
+variable "racks" {
+  type = map(object({ height = optional(number, 48), row = optional(string) }))
 }
 
 locals {                       # local.assets; in any order
@@ -34,19 +42,86 @@ locals {                       # local.assets; in any order
 
 node "hnode" {
   for_each = local.assets      # a map, an object, or a list of strings
-  rack     = rack.a01          # a block, by type and name
+  rack     = rack.a01          # a block, by type and label
   hardware = hardware[each.value.class]
   serial   = each.value.serial # each.key and each.value
   # ...
 }
-` + "```" + `
 
-- A variable's value comes from ` + "`-var name=value`, else `-var-file FILE`, else `FIRSTLIGHT_VAR_name`" + `, else its default. A sensitive variable
-  used only as a password may be without one for ` + "`validate` and `plan`" + `.
-- A reference gives the block's attributes too: ` + "`network.provision.cidr`" + `. Blocks that can be referred to: %s.
-- With ` + "`for_each`" + ` an instance is named by its attribute ` + "`name`" + ` where the block has one, else by ` + "`each.key`" + `. ` + "`dynamic`" + ` blocks repeat nested blocks.
+rack "b" {
+  count  = 4                   # b-0 to b-3, unless a name is given
+  name   = format("b%%02d", count.index + 1)
+  height = 48
+}
+` + "`" + `` + "`" + `` + "`" + `
+
+- A reference gives the block's attributes too: ` + "`" + `network.provision.cidr` + "`" + `. Blocks that can be referred to: %s.
+- ` + "`" + `TYPE.LABEL` + "`" + ` is the block with that label. With ` + "`" + `for_each` + "`" + ` it is a map of its instances, ` + "`" + `rack.r["a01"]` + "`" + `; with ` + "`" + `count` + "`" + ` a list, ` + "`" + `rack.b[0]` + "`" + `,
+  ` + "`" + `rack.b[*].name` + "`" + `. An instance has a name as well, and ` + "`" + `TYPE.NAME` + "`" + ` and ` + "`" + `TYPE[EXPRESSION]` + "`" + ` find it by that: ` + "`" + `rack[each.value.rack]` + "`" + `. Where a label and
+  a name are the same, ` + "`" + `TYPE.LABEL` + "`" + ` is the label's.
+- The name of an instance is its attribute ` + "`" + `name` + "`" + ` where the block has one, else ` + "`" + `each.key` + "`" + `, or ` + "`" + `LABEL-INDEX` + "`" + ` with ` + "`" + `count` + "`" + `. ` + "`" + `dynamic` + "`" + ` blocks repeat
+  nested blocks.
+- ` + "`" + `optional(TYPE, DEFAULT)` + "`" + ` in an object type is an attribute that may be left out. A ` + "`" + `condition` + "`" + ` may use other variables, local values and functions.
+  An ` + "`" + `error_message` + "`" + ` made of a sensitive value is withheld.
 - Text becomes a number where one is wanted, so CSV cells need no conversion. An empty cell is no value, except for text.
-- Paths are relative to the configuration directory.
+- Paths are relative to the directory of the file that names them; ` + "`" + `path.module` + "`" + ` is that directory and ` + "`" + `path.root` + "`" + ` that of the configuration.
+
+### Where the value of a variable comes from
+
+The first of these that there is:
+
+1. ` + "`" + `-var name=value` + "`" + `;
+2. ` + "`" + `-var-file FILE` + "`" + `, of several the last;
+3. the files ` + "`" + `*.auto.flvars` + "`" + ` and ` + "`" + `*.auto.flvars.json` + "`" + ` in the configuration directory, of several the last by name;
+4. the environment variable ` + "`" + `FIRSTLIGHT_VAR_name` + "`" + `;
+5. the default.
+
+A variable file holds ` + "`" + `name = value` + "`" + ` lines, and JSON when its name ends in ` + "`" + `.json` + "`" + `. No message shows its text. A value from the command line or the
+environment is taken as it is for a string, and read as an HCL value for a list, map or object. A sensitive variable that is used only as a password
+may be without a value for ` + "`" + `validate` + "`" + ` and ` + "`" + `plan` + "`" + `.
+
+### Modules
+
+A directory of configuration files can be used any number of times, with inputs, from another:
+
+` + "`" + `` + "`" + `` + "`" + `hcl
+module "pod" {
+  source   = "./modules/pod"   # "./" or "../": modules are local
+  for_each = local.pods        # or count
+  racks    = each.value.racks  # every other attribute is an input: a variable of the module
+  hardware = hardware.h200x8   # a variable without a type takes a block
+}
+
+rack "spare" {
+  row = module.pod["a"].row    # an output of the module; module.pod[0].row with count
+}
+` + "`" + `` + "`" + `` + "`" + `
+
+` + "`" + `` + "`" + `` + "`" + `hcl
+# modules/pod/pod.hcl
+variable "racks" {
+  type = list(string)
+}
+
+variable "hardware" {}
+
+rack "r" {
+  for_each = var.racks
+}
+
+output "row" {
+  value       = values(rack.r)[0].row
+  description = "..."
+  sensitive   = false
+}
+` + "`" + `` + "`" + `` + "`" + `
+
+- A module sees its inputs and nothing else of its caller. Modules nest, up to 16 deep.
+- Nodes, racks and switches can be touched: their names are of the whole cluster, so a module that is used twice makes them of its inputs. What else
+  a module declares is called by the module's name in the cluster: ` + "`" + `pod.compute` + "`" + `, or ` + "`" + `pod.a.compute` + "`" + ` with ` + "`" + `for_each` + "`" + `.
+- ` + "`" + `cluster` + "`" + `, ` + "`" + `controller` + "`" + ` and ` + "`" + `lab` + "`" + ` stand only in the configuration itself. Built-in blocks are everywhere.
+
+### Kinds of values
 
 | kind | written as |
 |---|---|
@@ -81,13 +156,10 @@ func docs() string {
 			docModels(&out)
 		}
 	}
-	out.WriteString("## Functions\n\n| function | gives |\n|---|---|\n")
-	for _, f := range ownFunctions {
+	out.WriteString("## Functions\n\nAll of them give the same for the same files and environment: none knows the time, and none is random.\n\n| function | gives |\n|---|---|\n")
+	for _, f := range functionTable {
 		fmt.Fprintf(&out, "| `%s` | %s |\n", f.usage, f.doc)
 	}
-	names := keys(standard)
-	sort.Strings(names)
-	fmt.Fprintf(&out, "\nAnd those of the cty standard library: `%s`.\n", strings.Join(names, "`, `"))
 	return out.String()
 }
 
@@ -112,7 +184,7 @@ func docBlock(out *strings.Builder, b *blockSchema, level, outer string) {
 		out.WriteString(" At most one.")
 	}
 	if b.forEach {
-		out.WriteString(" Takes `for_each`.")
+		out.WriteString(" Takes `for_each` and `count`.")
 	}
 	out.WriteString("\n\n")
 	if len(b.attrs) > 0 {
@@ -156,7 +228,7 @@ func docBlock(out *strings.Builder, b *blockSchema, level, outer string) {
 func docModels(out *strings.Builder) {
 	ev := newEvaluator(".", Options{}, &Source{files: map[string]*hcl.File{}})
 	ev.declareBuiltins()
-	ev.ensureAll()
+	ev.root.ensureAll()
 	out.WriteString("| built in | ports | split | units |\n|---|---|---|---|\n")
 	for _, in := range ev.insts("switch_model") {
 		m := switchModel(in)

@@ -1,7 +1,6 @@
 package inventory
 
 import (
-	"fmt"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -9,13 +8,13 @@ import (
 	"strings"
 
 	"github.com/hashicorp/hcl/v2"
-	"github.com/hashicorp/hcl/v2/hclsyntax"
 	"github.com/zclconf/go-cty/cty"
-	"github.com/zclconf/go-cty/cty/function"
 )
 
 // evaluator turns parsed files into block instances. Values are worked out on
-// first use, so declarations may stand in any order.
+// first use, so declarations may stand in any order. Names live in scopes, one
+// for the configuration and one for each instance of a module; what stands
+// here is shared by all of them.
 type evaluator struct {
 	dir     string // as given
 	abs     string
@@ -24,47 +23,33 @@ type evaluator struct {
 	diags   hcl.Diagnostics
 	secrets []string
 	inputs  *inputs
-	funcs   map[string]function.Function
-	csv     map[string]string // text of a file read -> its name, for csvdecode
+	texts   map[string]string // text of a file read -> its name, for the decoders
 	lines   map[string][]int  // where the lines of a CSV file begin
 
-	vars   map[string]*variable
-	locals map[string]*local
-	blocks map[string][]*declared      // by type, in order of declaration
-	named  map[string]map[string]*inst // by type and name: what references find
-	whole  map[string]cty.Value        // by type: all of them, for hardware[each.value.class]
-	order  []string                    // names of locals in order of declaration
-	busy   []string                    // what is being worked out now, outermost first
-}
+	root    *scope
+	blocks  map[string][]*declared      // of every scope, by type
+	named   map[string]map[string]*inst // by type and name in the cluster
+	dirs    map[string]*moduleDir       // module directories that were read, by absolute path
+	modules int                         // instances of modules so far
+	builtin map[string]bool             // labels of the built-in blocks
+	busy    []string                    // what is being worked out now, outermost first
 
-// local is one name of a locals block.
-type local struct {
-	attr  *hcl.Attribute
-	done  bool
-	value cty.Value
-}
-
-// each is one for_each instance.
-type each struct {
-	block string // `node "hnode"`
-	key   string
-	value cty.Value
-	at    string // the CSV line it came from, "assets.csv:18", or ""
+	validating int // conditions of variables being checked now, inside one another
 }
 
 func newEvaluator(dir string, opt Options, src *Source) *evaluator {
 	ev := &evaluator{
 		dir: dir, abs: dir, opt: opt, src: src,
 		inputs: &inputs{lines: map[string]struct{}{}},
-		csv:    map[string]string{},
+		texts:  map[string]string{},
 		lines:  map[string][]int{},
-		vars:   map[string]*variable{}, locals: map[string]*local{},
-		blocks: map[string][]*declared{}, named: map[string]map[string]*inst{}, whole: map[string]cty.Value{},
+		blocks: map[string][]*declared{}, named: map[string]map[string]*inst{},
+		dirs: map[string]*moduleDir{}, builtin: map[string]bool{},
 	}
 	if abs, err := filepath.Abs(dir); err == nil {
 		ev.abs = abs
 	}
-	ev.funcs = ev.functions()
+	ev.root = ev.newScope(dir, ev.abs)
 	return ev
 }
 
@@ -75,31 +60,88 @@ func (ev *evaluator) env(name string) (string, bool) {
 	return os.LookupEnv(name)
 }
 
-func (ev *evaluator) declareLocals(b *hcl.Block) {
-	attrs, diags := b.Body.JustAttributes()
-	ev.diags = append(ev.diags, diags...)
-	for _, name := range keys(attrs) {
-		a := attrs[name]
-		if old := ev.locals[name]; old != nil {
-			ev.errorAt(a.NameRange, nil, "Duplicate local value", "local.%s is also declared at %s.", name, ev.place(old.attr.NameRange))
-			continue
+// compiled is an expression with what is the same for every instance that
+// evaluates it.
+type compiled struct {
+	expr  hcl.Expression
+	refs  []hcl.Traversal // names outside the instance
+	own   []hcl.Traversal // each and count
+	tries []hcl.Range     // arguments of try and can, where a missing attribute is no mistake
+	whole bool            // all of it is one such argument, as far as can be seen
+
+	ctx     *hcl.EvalContext // with the values of refs; nil until they are known
+	tainted bool             // one of them is sensitive
+	done    bool             // val is the value, for all instances
+	val     cty.Value
+}
+
+// compile finds the names in an expression, once.
+func (sc *scope) compile(expr hcl.Expression) *compiled {
+	keep := reflect.TypeOf(expr).Kind() == reflect.Pointer
+	if keep {
+		if x := sc.exprs[expr]; x != nil {
+			return x
 		}
-		ev.locals[name] = &local{attr: a}
-		ev.order = append(ev.order, name)
 	}
+	x := &compiled{expr: expr}
+	for _, tr := range expr.Variables() {
+		if root := tr.RootName(); root == "each" || root == "count" {
+			x.own = append(x.own, tr)
+		} else {
+			x.refs = append(x.refs, tr)
+		}
+	}
+	sc.findTries(x)
+	if keep {
+		sc.exprs[expr] = x
+	}
+	return x
 }
 
 // value evaluates an expression. ok is false when it failed, which is then
 // already reported.
-func (ev *evaluator) value(expr hcl.Expression, ea *each) (val cty.Value, ok bool) {
-	ctx, used, ok := ev.context(expr, ea)
-	if !ok {
-		return cty.DynamicVal, false
+func (sc *scope) value(expr hcl.Expression, ea *each) (val cty.Value, ok bool) {
+	if ea == nil {
+		ea = sc.here
+	}
+	x := sc.compile(expr)
+	if x.done {
+		return x.val, true
+	}
+	if x.ctx == nil {
+		vars, used, ok := sc.statics(x.refs, x, ea)
+		if !ok {
+			sc.ownRefs(x, ea) // for what they have wrong
+			return cty.DynamicVal, false
+		}
+		x.ctx = &hcl.EvalContext{Functions: sc.funcs, Variables: vars}
+		x.tainted = slices.ContainsFunc(used, cty.Value.ContainsMarked)
+	}
+	ctx := x.ctx
+	if len(x.own) > 0 {
+		if !sc.ownRefs(x, ea) {
+			return cty.DynamicVal, false
+		}
+		ctx = ctx.NewChild()
+		ctx.Variables = ea.variables()
 	}
 	val, diags := expr.Value(ctx)
-	tainted := len(diags) > 0 && slices.ContainsFunc(used, cty.Value.ContainsMarked)
+	if len(diags) > 0 {
+		sc.valueDiags(x, diags, ea)
+		if diags.HasErrors() {
+			return cty.DynamicVal, false
+		}
+	} else if len(x.own) == 0 {
+		x.done, x.val = true, val
+	}
+	return val, true
+}
+
+// valueDiags records what HCL says of an expression.
+func (sc *scope) valueDiags(x *compiled, diags hcl.Diagnostics, ea *each) {
+	tainted := x.tainted || len(x.own) > 0 && ea.value != cty.NilVal && ea.value.ContainsMarked()
 	for _, d := range diags {
-		rng := expr.Range()
+		rng := x.expr.Range()
 		if d.Subject != nil {
 			rng = *d.Subject
 		}
@@ -108,38 +150,33 @@ func (ev *evaluator) value(expr hcl.Expression, ea *each) (val cty.Value, ok boo
 			// The message may quote the value, or something made of it.
 			detail = "This is made of a sensitive value, so the details are withheld."
 		}
-		ev.add(d.Severity, rng, ea, d.Summary, detail)
+		sc.ev.add(d.Severity, rng, ea, d.Summary, detail)
 	}
-	if diags.HasErrors() {
-		return cty.DynamicVal, false
-	}
-	return val, true
 }
 
-// context makes what an expression needs to be evaluated: the values of the
-// names in it, which are also returned, and the functions.
-func (ev *evaluator) context(expr hcl.Expression, ea *each) (ctx *hcl.EvalContext, used []cty.Value, ok bool) {
+// statics makes the variables that names outside the instance need, and
+// returns their values beside them.
+func (sc *scope) statics(refs []hcl.Traversal, x *compiled, ea *each) (vars map[string]cty.Value, used []cty.Value, ok bool) {
 	ok = true
 	roots := map[string]map[string]cty.Value{}
-	all := map[string]cty.Value{}
-	for _, tr := range expr.Variables() {
+	vars = map[string]cty.Value{}
+	needs := map[string]*need{}
+	for _, tr := range refs {
 		root, name := tr.RootName(), ""
 		if len(tr) > 1 {
 			name = stepName(tr[1])
 		}
-		var val cty.Value
-		found := false
-		switch {
-		case root == "each":
-			val, found = ev.eachValue(tr, name, ea)
-		case name == "" && len(tr) > 1 && referable(root), len(tr) == 1 && referable(root):
-			all[root] = ev.wholeType(root)
-			used = append(used, all[root])
+		if root == "module" {
+			ok = sc.needModule(tr, name, needs, x, ea) && ok
 			continue
-		default:
-			val, found = ev.lookup(tr, root, name, ea)
 		}
-		if !found || !ev.follow(tr, val, ea) {
+		if referable(root) && name == "" {
+			vars[root] = sc.wholeType(root)
+			used = append(used, vars[root])
+			continue
+		}
+		val, at, found := sc.lookup(tr, root, name, x, ea)
+		if !found || !sc.follow(tr, at, val, x, ea) {
 			ok = false
 			continue
 		}
@@ -149,163 +186,32 @@ func (ev *evaluator) context(expr hcl.Expression, ea *each) (ctx *hcl.EvalContex
 		}
 		roots[root][name] = val
 	}
-	ctx = &hcl.EvalContext{Functions: ev.funcs, Variables: all}
 	for root, vals := range roots {
-		if _, dup := all[root]; !dup {
-			all[root] = cty.ObjectVal(vals)
+		if _, dup := vars[root]; !dup {
+			vars[root] = cty.ObjectVal(vals)
 		}
 	}
-	return ctx, used, ok
-}
-
-// stepName is the name after the first dot: rack.a01 or rack["a01"].
-func stepName(step hcl.Traverser) string {
-	switch s := step.(type) {
-	case hcl.TraverseAttr:
-		return s.Name
-	case hcl.TraverseIndex:
-		if s.Key.Type() == cty.String && s.Key.IsKnown() && !s.Key.IsNull() {
-			return s.Key.AsString()
-		}
+	if len(needs) > 0 && ok {
+		vars["module"] = sc.moduleValues(needs)
+		used = append(used, vars["module"])
 	}
-	return ""
-}
-
-func (ev *evaluator) eachValue(tr hcl.Traversal, name string, ea *each) (cty.Value, bool) {
-	switch {
-	case ea == nil:
-		ev.errorAt(tr.SourceRange(), nil, "each outside for_each", "each.key and each.value exist only in a block that has for_each.")
-	case name == "key":
-		return cty.StringVal(ea.key), true
-	case name == "value":
-		return ea.value, true
-	default:
-		ev.errorAt(tr.SourceRange(), ea, "Unknown name", "each has key and value only.")
-	}
-	return cty.DynamicVal, false
-}
-
-// lookup finds var.x, local.x or a block by its type and name.
-func (ev *evaluator) lookup(tr hcl.Traversal, root, name string, ea *each) (cty.Value, bool) {
-	rng := tr.SourceRange()
-	what, names := "", []string(nil)
-	switch {
-	case root == "var" && ev.vars[name] != nil:
-		return ev.vars[name].value, true
-	case root == "var":
-		what, names = "variable", keys(ev.vars)
-	case root == "local" && ev.locals[name] != nil:
-		return ev.local(name, rng), true
-	case root == "local":
-		what, names = "local value", keys(ev.locals)
-	case referable(root):
-		if in, busy := ev.instance(root, name, rng); in != nil {
-			return in.value(), true
-		} else if busy {
-			return cty.DynamicVal, false
-		}
-		what, names = root, ev.instanceNames(root)
-	default:
-		ev.unknownRoot(tr, root, ea)
-		return cty.DynamicVal, false
-	}
-	if name == "" {
-		ev.errorAt(rng, ea, "Name missing", "Write %s.NAME: %s.", root, listed(names))
-		return cty.DynamicVal, false
-	}
-	hint := didYouMean(name, names)
-	if hint == "." {
-		hint = ": " + listed(names) + "."
-	}
-	ev.errorAt(rng, ea, "Unknown "+what, "No %s %q is declared%s", what, name, hint)
-	return cty.DynamicVal, false
-}
-
-func (ev *evaluator) unknownRoot(tr hcl.Traversal, root string, ea *each) {
-	roots := []string{"var", "local", "each"}
-	for _, b := range topBlocks {
-		if referable(b.name) {
-			roots = append(roots, b.name)
-		}
-	}
-	s := suggest(root, roots)
-	switch {
-	case len(tr) == 1 && s == "":
-		ev.errorAt(tr.SourceRange(), ea, "Unknown name", "%s is not a name firstlight knows. If it is text, put it in quotes: %q.", root, root)
-	case s == "":
-		ev.errorAt(tr.SourceRange(), ea, "Unknown name", "%s is not a name firstlight knows: a reference begins with one of %s.", root, strings.Join(roots, ", "))
-	default:
-		ev.errorAt(tr.SourceRange(), ea, "Unknown name", "%s is not a name firstlight knows. Did you mean %q?", root, s)
-	}
-}
-
-// follow checks the attributes after the name, because a wrong column name in
-// each.value.unti deserves better than "unsupported attribute".
-func (ev *evaluator) follow(tr hcl.Traversal, val cty.Value, ea *each) bool {
-	for i := 2; i < len(tr); i++ {
-		if val == cty.NilVal || val.IsMarked() || !val.IsKnown() || val.IsNull() || !val.Type().IsObjectType() {
-			return true
-		}
-		name := stepName(tr[i])
-		if name == "" {
-			return true
-		}
-		if !val.Type().HasAttribute(name) {
-			var names []string
-			for n := range val.Type().AttributeTypes() {
-				if n != atAttr && n != refAttr {
-					names = append(names, n)
-				}
-			}
-			slices.Sort(names)
-			ev.errorAt(tr[i].(interface{ SourceRange() hcl.Range }).SourceRange(), ea, "Unknown attribute", "%s has no %q: %s%s",
-				written(tr[:i]), name, listed(names), didYouMean(name, names))
-			return false
-		}
-		val = val.GetAttr(name)
-	}
-	return true
-}
-
-// written is a traversal as its author wrote it.
-func written(tr hcl.Traversal) string {
-	out := tr.RootName()
-	for _, step := range tr[1:] {
-		if n := stepName(step); hclsyntax.ValidIdentifier(n) {
-			out += "." + n
-		} else {
-			out += fmt.Sprintf("[%q]", n)
-		}
-	}
-	return out
-}
-
-// local is the value of local.name, worked out on first use.
-func (ev *evaluator) local(name string, from hcl.Range) cty.Value {
-	l := ev.locals[name]
-	if l.done {
-		return l.value
-	}
-	leave, ok := ev.enter("local."+name, from)
-	if !ok {
-		return cty.DynamicVal
-	}
-	defer leave()
-	l.value, _ = ev.value(l.attr.Expr, nil)
-	l.done = true
-	return l.value
+	return vars, used, ok
 }
 
 // enter notes that something is being worked out; ok is false, and the cycle
 // is reported, when it already is.
-func (ev *evaluator) enter(what string, from hcl.Range) (leave func(), ok bool) {
+func (sc *scope) enter(what string, from hcl.Range, ea *each) (leave func(), ok bool) {
+	ev := sc.ev
+	if sc.path != "" {
+		what = sc.path + "." + what
+	}
 	if i := slices.Index(ev.busy, what); i >= 0 {
 		path := append(slices.Clone(ev.busy[i:]), what)
-		ev.errorAt(from, nil, "Cycle", "This needs its own value: %s.", strings.Join(path, " -> "))
+		ev.errorAt(from, ea, "Cycle", "This needs its own value: %s.", strings.Join(path, " -> "))
 		return nil, false
 	}
 	if len(ev.busy) >= maxChain {
-		ev.errorAt(from, nil, "Chain too long", "%s is reached through more than %d references.", what, maxChain)
+		ev.errorAt(from, ea, "Chain too long", "%s is reached through more than %d references.", what, maxChain)
 		return nil, false
 	}
 	ev.busy = append(ev.busy, what)

@@ -7,7 +7,6 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"slices"
 	"sort"
 	"strings"
 
@@ -19,7 +18,8 @@ import (
 // Options are what a configuration takes from outside its directory.
 type Options struct {
 	// Vars are values of variables by name, from -var. They win over VarFiles,
-	// which win over FIRSTLIGHT_VAR_name, which wins over the default.
+	// which win over the directory's *.auto.flvars, which win over
+	// FIRSTLIGHT_VAR_name, which wins over the default.
 	Vars map[string]string
 	// VarFiles are files of name = value lines (JSON when named *.json), from
 	// -var-file; a later one wins.
@@ -48,11 +48,23 @@ func Load(dir string, opt Options) (cluster *Cluster, src *Source, diags hcl.Dia
 		src.secrets = ev.secrets
 		diags = finish(ev.diags, ev.secrets)
 	}()
-	body, ok := ev.readDir()
+	names, err := configFiles(dir)
+	switch {
+	case err != nil:
+		ev.plain("Cannot read the inventory", fmt.Sprintf("%v.", err))
+		return nil, src, nil
+	case len(names) == 0:
+		ev.plain("No inventory here", fmt.Sprintf("The directory %s has no *.hcl or *.hcl.json file. `firstlight init` writes a first one.", dir))
+		return nil, src, nil
+	}
+	body, ok := ev.readFiles(dir, names)
 	if !ok {
 		return nil, src, nil
 	}
-	ev.configure(body)
+	ev.root.declare(body)
+	ev.declareBuiltins()
+	ev.setVariables()
+	ev.root.ensureAll()
 	cluster = ev.build()
 	if ev.failed() {
 		return nil, src, nil
@@ -64,13 +76,11 @@ const internalError = "Internal error"
 
 func (ev *evaluator) failed() bool { return ev.diags.HasErrors() }
 
-// readDir parses the directory's files and returns them as one body. ok is
-// false when a file is not HCL: what half a file says is not worth reporting.
-func (ev *evaluator) readDir() (hcl.Body, bool) {
-	entries, err := os.ReadDir(ev.dir)
+// configFiles are the names of a directory's configuration files.
+func configFiles(dir string) ([]string, error) {
+	entries, err := os.ReadDir(dir)
 	if err != nil {
-		ev.plain("Cannot read the inventory", fmt.Sprintf("%v.", err))
-		return nil, false
+		return nil, err
 	}
 	var names []string
 	for _, e := range entries {
@@ -78,22 +88,24 @@ func (ev *evaluator) readDir() (hcl.Body, bool) {
 			names = append(names, n)
 		}
 	}
-	if len(names) == 0 {
-		ev.plain("No inventory here", fmt.Sprintf("The directory %s has no *.hcl or *.hcl.json file. `firstlight init` writes a first one.", ev.dir))
-		return nil, false
-	}
 	sort.Strings(names)
+	return names, nil
+}
+
+// readFiles parses a directory's files and returns them as one body. ok is
+// false when a file is not HCL: what half a file says is not worth reporting.
+func (ev *evaluator) readFiles(dir string, names []string) (hcl.Body, bool) {
 	var files []*hcl.File
 	ok := true
 	for _, n := range names {
-		path := filepath.Join(ev.dir, n)
+		path := filepath.Join(dir, n)
 		text, err := readRegular(path)
 		if err != nil {
 			ev.plain("Cannot read the inventory", fmt.Sprintf("%v.", err))
 			ok = false
 			continue
 		}
-		ev.inputs.file(n, text)
+		ev.inputs.file(ev.nameOf(path), text)
 		f, diags := parseConfig(text, path)
 		if f != nil {
 			ev.src.files[path] = f
@@ -107,6 +119,20 @@ func (ev *evaluator) readDir() (hcl.Body, bool) {
 		ev.collectSecrets(body)
 	}
 	return body, ok
+}
+
+// nameOf is a file by its path from the configuration directory, so that
+// nothing made of it depends on where that directory lies.
+func (ev *evaluator) nameOf(path string) string {
+	abs, err := filepath.Abs(path)
+	if err != nil {
+		return path
+	}
+	rel, err := filepath.Rel(ev.abs, abs)
+	if err != nil {
+		return filepath.ToSlash(abs)
+	}
+	return filepath.ToSlash(rel)
 }
 
 // isConfig reports whether a directory entry belongs to the configuration;
@@ -152,10 +178,11 @@ func (ev *evaluator) plain(summary, detail string) {
 	ev.diags = append(ev.diags, &hcl.Diagnostic{Severity: hcl.DiagError, Summary: summary, Detail: detail})
 }
 
-// configure sorts the top-level blocks and evaluates every one of them.
-func (ev *evaluator) configure(body hcl.Body) {
+// declare sorts the top-level blocks of a directory.
+func (sc *scope) declare(body hcl.Body) {
 	schema := &hcl.BodySchema{Blocks: []hcl.BlockHeaderSchema{
 		{Type: "variable", LabelNames: []string{"name"}}, {Type: "locals"},
+		{Type: "module", LabelNames: []string{"name"}}, {Type: "output", LabelNames: []string{"name"}},
 	}}
 	for _, b := range topBlocks {
 		schema.Blocks = append(schema.Blocks, b.header())
@@ -167,20 +194,21 @@ func (ev *evaluator) configure(body hcl.Body) {
 			d.Detail = fmt.Sprintf("There is no block %q: use %s%s", m[1], strings.Join(names, ", "), didYouMean(m[1], names))
 		}
 	}
-	ev.diags = append(ev.diags, diags...)
+	sc.report(diags)
 	for _, b := range content.Blocks {
 		switch b.Type {
 		case "variable":
-			ev.declareVariable(b)
+			sc.declareVariable(b)
 		case "locals":
-			ev.declareLocals(b)
+			sc.declareLocals(b)
+		case "module":
+			sc.declareModule(b)
+		case "output":
+			sc.declareOutput(b)
 		default:
-			ev.declareBlock(b)
+			sc.declareBlock(b)
 		}
 	}
-	ev.declareBuiltins()
-	ev.setVariables()
-	ev.ensureAll()
 }
 
 //go:embed builtin/switches.hcl
@@ -196,15 +224,15 @@ func (ev *evaluator) declareBuiltins() {
 	ev.diags = append(ev.diags, diags...)
 	ev.src.files[file] = f
 	for _, b := range content.Blocks {
-		declared := func(d *declared) bool { return d.label == b.Labels[0] }
-		if !slices.ContainsFunc(ev.blocks[b.Type], declared) {
-			ev.declareBlock(b)
+		ev.builtin[b.Labels[0]] = true
+		if _, own := ev.root.labelled(b.Type, b.Labels[0]); !own {
+			ev.root.declareBlock(b)
 		}
 	}
 }
 
 func topNames() []string {
-	names := []string{"variable", "locals"}
+	names := []string{"variable", "locals", "module", "output"}
 	for _, b := range topBlocks {
 		names = append(names, b.name)
 	}

@@ -251,7 +251,7 @@ func (b *blockSchema) hclSchema() *hcl.BodySchema {
 		s.Attributes = append(s.Attributes, hcl.AttributeSchema{Name: a.name, Required: a.required})
 	}
 	if b.forEach {
-		s.Attributes = append(s.Attributes, hcl.AttributeSchema{Name: "for_each"})
+		s.Attributes = append(s.Attributes, hcl.AttributeSchema{Name: "for_each"}, hcl.AttributeSchema{Name: "count"})
 	}
 	for _, n := range b.blocks {
 		s.Blocks = append(s.Blocks, n.header())
@@ -266,7 +266,7 @@ func (b *blockSchema) names() []string {
 		out = append(out, a.name)
 	}
 	if b.forEach {
-		out = append(out, "for_each")
+		out = append(out, "for_each", "count")
 	}
 	for _, n := range b.blocks {
 		out = append(out, n.name)

@@ -3,6 +3,7 @@ package inventory
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"sort"
 	"strings"
 
@@ -23,116 +24,259 @@ const markSensitive mark = "sensitive"
 type variable struct {
 	name      string
 	typ       cty.Type
+	defaults  *typeexpr.Defaults // of optional attributes in typ; nil for none
 	sensitive bool
+	nullable  bool
 	def       *hcl.Attribute
-	value     cty.Value // marked when sensitive; unknown when there is none
-	unset     bool
+	rules     []rule
 	rng       hcl.Range
+
+	set     bool      // value is known
+	checked bool      // by its rules, too
+	value   cty.Value // marked when sensitive; unknown when there is none
+	unset   bool
+	from    string    // what gave the value: "-var", "site.auto.flvars:3"; "" for the default
+	at      hcl.Range // where a bad value is reported
+	caller  *each     // and in which instance
 }
 
-var variableSchema = &hcl.BodySchema{Attributes: []hcl.AttributeSchema{
-	{Name: "type"}, {Name: "default"}, {Name: "sensitive"}, {Name: "description"},
-}}
+var variableSchema = &hcl.BodySchema{
+	Attributes: []hcl.AttributeSchema{{Name: "type"}, {Name: "default"}, {Name: "sensitive"}, {Name: "nullable"}, {Name: "description"}},
+	Blocks:     []hcl.BlockHeaderSchema{{Type: "validation"}},
+}
 
-func (ev *evaluator) declareVariable(b *hcl.Block) {
+func (sc *scope) declareVariable(b *hcl.Block) {
 	name := b.Labels[0]
-	if !hclsyntax.ValidIdentifier(name) {
-		ev.errorAt(b.LabelRanges[0], nil, "Bad variable name", "%q cannot be written as var.NAME: use letters, digits, - and _.", name)
+	switch old := sc.vars[name]; {
+	case !hclsyntax.ValidIdentifier(name):
+		sc.errorAt(b.LabelRanges[0], "Bad variable name", "%q cannot be written as var.NAME: use letters, digits, - and _.", name)
+		return
+	case sc.from != nil && slices.Contains(moduleArgs, name):
+		sc.errorAt(b.LabelRanges[0], "Bad variable name", "A module block has its own %s, so a module's variable needs another name.", name)
+		return
+	case old != nil:
+		sc.errorAt(b.DefRange, "Duplicate variable", "Variable %q is also declared at %s.", name, sc.ev.place(old.rng))
 		return
 	}
 	content, diags := b.Body.Content(variableSchema)
-	ev.diags = append(ev.diags, diags...)
-	v := &variable{name: name, typ: cty.DynamicPseudoType, rng: b.DefRange, value: cty.DynamicVal}
-	if old := ev.vars[name]; old != nil {
-		ev.errorAt(b.DefRange, nil, "Duplicate variable", "Variable %q is also declared at %s.", name, ev.place(old.rng))
-		return
-	}
-	ev.vars[name] = v
-	if a := content.Attributes["sensitive"]; a != nil {
-		val, ok := ev.value(a.Expr, nil)
-		if b, err := convert.Convert(val, cty.Bool); ok && (err != nil || b.IsNull() || !b.IsKnown()) {
-			ev.errorAt(a.Expr.Range(), nil, "Wrong type", "sensitive is true or false.")
-			v.sensitive = true
-		} else {
-			v.sensitive = !ok || b.True()
-		}
-	}
+	sc.report(diags)
+	v := &variable{name: name, typ: cty.DynamicPseudoType, rng: b.DefRange, at: b.DefRange, caller: sc.here, value: cty.DynamicVal}
+	sc.vars[name] = v
+	v.sensitive = sc.flag(content.Attributes["sensitive"], false, true)
+	v.nullable = sc.flag(content.Attributes["nullable"], true, true)
 	if a := content.Attributes["type"]; a != nil {
-		typ, diags := typeexpr.TypeConstraint(a.Expr)
-		ev.diags = append(ev.diags, diags...)
+		typ, defaults, diags := typeexpr.TypeConstraintWithDefaults(a.Expr)
+		sc.report(diags)
 		if !diags.HasErrors() {
-			v.typ = typ
+			v.typ, v.defaults = typ, defaults
 		}
 	}
 	v.def = content.Attributes["default"]
+	for _, b := range content.Blocks {
+		sc.declareRule(v, b)
+	}
 }
 
-// setVariables gives every variable its value: -var, then -var-file, then the
-// environment, then the default.
+// flag is an attribute that is true or false, and needs no other name.
+func (sc *scope) flag(a *hcl.Attribute, absent, wrong bool) bool {
+	if a == nil {
+		return absent
+	}
+	val, ok := sc.value(a.Expr, nil)
+	if !ok {
+		return wrong
+	}
+	val, _ = val.Unmark()
+	b, err := convert.Convert(val, cty.Bool)
+	if err != nil || b.IsNull() || !b.IsKnown() {
+		sc.errorAt(a.Expr.Range(), "Wrong type", "%s is true or false.", a.Name)
+		return wrong
+	}
+	return b.True()
+}
+
+// given is a value of a variable from outside the configuration.
+type given struct {
+	from  string
+	at    hcl.Range // of a variable file; empty for others
+	value func(*variable) (cty.Value, error)
+}
+
+// setVariables gives every variable of the configuration its value: -var, then
+// -var-file, then the directory's *.auto.flvars, then the environment, then
+// the default.
 func (ev *evaluator) setVariables() {
-	given := map[string]func(*variable) (cty.Value, error){}
-	for name := range ev.vars {
+	vars := ev.root.vars
+	values := map[string]given{}
+	for name := range vars {
 		if text, ok := ev.env("FIRSTLIGHT_VAR_" + name); ok {
-			given[name] = func(v *variable) (cty.Value, error) { return fromText(v, text) }
+			values[name] = given{from: "FIRSTLIGHT_VAR_" + name, value: func(v *variable) (cty.Value, error) { return fromText(v, text) }}
 		}
 	}
+	for _, file := range ev.autoFiles() {
+		ev.readVarFile(file, "", values)
+	}
 	for _, file := range ev.opt.VarFiles {
-		ev.readVarFile(file, given)
+		ev.readVarFile(file, "-var-file: ", values)
 	}
 	for _, name := range keys(ev.opt.Vars) {
 		text := ev.opt.Vars[name]
-		if ev.vars[name] == nil {
-			ev.plain("Unknown variable", fmt.Sprintf("-var %s: no variable of that name is declared%s", name, didYouMean(name, keys(ev.vars))))
+		if vars[name] == nil {
+			ev.plain("Unknown variable", fmt.Sprintf("-var %s: no variable of that name is declared%s", name, didYouMean(name, keys(vars))))
 			continue
 		}
-		given[name] = func(v *variable) (cty.Value, error) { return fromText(v, text) }
+		values[name] = given{from: "-var", value: func(v *variable) (cty.Value, error) { return fromText(v, text) }}
 	}
-	for _, name := range keys(ev.vars) {
-		ev.setVariable(ev.vars[name], given[name])
+	for _, name := range keys(vars) {
+		g, ok := values[name]
+		v := vars[name]
+		switch {
+		case ok:
+			v.from = g.from
+			if !g.at.Empty() {
+				v.at = g.at
+			}
+			val, err := g.value(v)
+			ev.root.accept(v, val, err)
+		case v.def != nil:
+			ev.root.useDefault(v)
+		default:
+			v.unset = true
+			if !v.sensitive {
+				ev.errorAt(v.rng, nil, "Variable without a value",
+					"Variable %q has no default: set FIRSTLIGHT_VAR_%s, or use -var '%s=…' or -var-file.", v.name, v.name, v.name)
+			}
+			v.finish(cty.UnknownVal(v.typ))
+		}
 	}
 }
 
-func (ev *evaluator) setVariable(v *variable, given func(*variable) (cty.Value, error)) {
-	val, err := cty.NilVal, error(nil)
-	rng := v.rng
-	switch {
-	case given != nil:
-		val, err = given(v)
-	case v.def != nil:
-		rng = v.def.Expr.Range()
-		ok := false
-		if refs := v.def.Expr.Variables(); len(refs) > 0 {
-			ev.errorAt(refs[0].SourceRange(), nil, "Reference in a default", "The default of variable %q is a value, not a reference: use a local value for what depends on others.", v.name)
-		} else {
-			val, ok = ev.value(v.def.Expr, nil)
-		}
+// variable is the value of var.name, worked out on first use and held against
+// its rules. A condition that is being checked sees values as they are.
+func (sc *scope) variable(v *variable, from hcl.Range, ea *each) cty.Value {
+	if !v.set {
+		leave, ok := sc.enter("var."+v.name, from, ea)
 		if !ok {
-			v.finish(cty.DynamicVal)
+			return cty.DynamicVal
+		}
+		sc.input(v)
+		leave()
+	}
+	if !v.checked && sc.ev.validating == 0 {
+		v.checked = true
+		sc.checkRules(v)
+	}
+	return v.value
+}
+
+// input gives a module's variable what its block has for it, or the default.
+func (sc *scope) input(v *variable) {
+	a := sc.from.inputs[v.name]
+	if a == nil {
+		sc.useDefault(v)
+		return
+	}
+	v.from, v.at, v.caller = "the module block", a.Expr.Range(), sc.caller
+	val, ok := sc.up.value(a.Expr, sc.caller)
+	if !ok {
+		v.finish(cty.DynamicVal)
+		return
+	}
+	sc.accept(v, val, nil)
+}
+
+func (sc *scope) useDefault(v *variable) {
+	if sc.from != nil {
+		v.caller = sc.here
+	}
+	v.at = v.def.Expr.Range()
+	if refs := v.def.Expr.Variables(); len(refs) > 0 {
+		sc.errorAt(refs[0].SourceRange(), "Reference in a default", "The default of variable %q is a value, not a reference: use a local value for what depends on others.", v.name)
+		v.finish(cty.DynamicVal)
+		return
+	}
+	val, ok := sc.value(v.def.Expr, nil)
+	if !ok {
+		v.finish(cty.DynamicVal)
+		return
+	}
+	sc.accept(v, val, nil)
+}
+
+// accept makes a value that was given to a variable its value.
+func (sc *scope) accept(v *variable, val cty.Value, err error) {
+	ev := sc.ev
+	if err == nil && !v.nullable && val.IsNull() {
+		if v.def != nil && v.from != "" {
+			v.from = ""
+			sc.useDefault(v)
 			return
 		}
+		err = errors.New("null is not allowed")
+	}
+	if err == nil {
 		ev.hide(v, val)
-		val, err = convert.Convert(val, v.typ)
-	default:
-		v.unset = true
-		if !v.sensitive {
-			ev.errorAt(v.rng, nil, "Variable without a value",
-				"Variable %q has no default: set FIRSTLIGHT_VAR_%s, or use -var '%s=…' or -var-file.", v.name, v.name, v.name)
-		}
-		v.finish(cty.UnknownVal(v.typ))
-		return
+		val, err = v.convert(val)
 	}
 	if err != nil {
 		why := err.Error()
-		if v.sensitive {
-			why = "the value is withheld because the variable is sensitive"
+		if v.sensitive || val != cty.NilVal && val.ContainsMarked() {
+			why = "the value is withheld because it is sensitive"
 		}
-		ev.errorAt(rng, nil, "Bad value for variable", "Variable %q must be %s: %s.", v.name, v.typ.FriendlyName(), why)
+		if v.at == v.rng && v.from != "" {
+			why += "; the value came from " + v.from
+		}
+		ev.errorAt(v.at, v.caller, "Bad value for variable", "Variable %q must be %s: %s.", v.name, v.wants(), why)
 		v.finish(cty.DynamicVal)
 		return
 	}
 	ev.hide(v, val)
-	ev.recordVariable(v, val)
+	if sc.from == nil {
+		ev.recordVariable(v, val)
+	}
 	v.finish(val)
+}
+
+// wants is the type that a value must have, for messages.
+func (v *variable) wants() string {
+	if v.typ == cty.DynamicPseudoType {
+		return "given a value"
+	}
+	return v.typ.FriendlyName()
+}
+
+// convert makes a value fit the variable's type, with what optional
+// attributes default to.
+func (v *variable) convert(val cty.Value) (cty.Value, error) {
+	if v.defaults != nil && !val.IsNull() {
+		val = v.defaults.Apply(val)
+	}
+	out, err := convert.Convert(val, v.typ)
+	if pe := (cty.PathError{}); errors.As(err, &pe) && len(pe.Path) > 0 {
+		return val, fmt.Errorf("%s: %w", pathText(pe.Path), err)
+	}
+	if err != nil {
+		return val, err
+	}
+	return out, nil
+}
+
+// pathText writes a path inside a value: .racks[0].name.
+func pathText(p cty.Path) string {
+	out := ""
+	for _, step := range p {
+		switch s := step.(type) {
+		case cty.GetAttrStep:
+			out += "." + s.Name
+		case cty.IndexStep:
+			if s.Key.Type() == cty.String && s.Key.IsKnown() && !s.Key.IsNull() {
+				out += fmt.Sprintf("[%q]", s.Key.AsString())
+			} else if s.Key.Type() == cty.Number && s.Key.IsKnown() && !s.Key.IsNull() {
+				out += fmt.Sprintf("[%s]", s.Key.AsBigFloat().Text('f', 0))
+			}
+		}
+	}
+	return out
 }
 
 // finish stores the value, marked when it is sensitive.
@@ -140,7 +284,7 @@ func (v *variable) finish(val cty.Value) {
 	if v.sensitive {
 		val = val.Mark(markSensitive)
 	}
-	v.value = val
+	v.value, v.set = val, true
 }
 
 // hide remembers every string inside a sensitive value, so that no message shows it.
@@ -200,49 +344,12 @@ func fromText(v *variable, text string) (cty.Value, error) {
 	if diags.HasErrors() {
 		return cty.NilVal, fmt.Errorf("not an HCL value: %s", diags[0].Summary)
 	}
-	return convert.Convert(val, v.typ)
+	return val, nil
 }
 
 func guardTokensOf(text string) *hcl.Diagnostic {
 	tokens, _ := hclsyntax.LexExpression([]byte(text), "value", hcl.InitialPos)
 	return guardTokens(tokens)
-}
-
-// readVarFile reads name = value lines. The file's text is never shown in a
-// snippet: it is where secrets are kept.
-func (ev *evaluator) readVarFile(path string, given map[string]func(*variable) (cty.Value, error)) {
-	text, err := readRegular(path)
-	if err != nil {
-		ev.plain("Cannot read the variable file", fmt.Sprintf("-var-file: %v.", err))
-		return
-	}
-	f, diags := parseConfig(text, path)
-	if diags.HasErrors() {
-		d := diags[0]
-		ev.errorAt(*d.Subject, nil, "Bad variable file", "%s. The line is not shown here, because variable files hold secrets.", strings.TrimSuffix(d.Summary, "."))
-		return
-	}
-	attrs, diags := f.Body.JustAttributes()
-	for _, d := range diags {
-		ev.errorAt(*d.Subject, nil, "Bad variable file", "%s: a variable file holds NAME = VALUE lines only.", d.Summary)
-	}
-	names := keys(attrs)
-	sort.Slice(names, func(i, j int) bool { return attrs[names[i]].Range.Start.Byte < attrs[names[j]].Range.Start.Byte })
-	for _, name := range names {
-		a := attrs[name]
-		if ev.vars[name] == nil {
-			ev.errorAt(a.NameRange, nil, "Unknown variable", "No variable %q is declared%s", name, didYouMean(name, keys(ev.vars)))
-			continue
-		}
-		given[name] = func(v *variable) (cty.Value, error) {
-			val, diags := a.Expr.Value(nil)
-			if diags.HasErrors() {
-				return cty.NilVal, fmt.Errorf("at %s:%d: only a literal value can stand in a variable file", path, a.Range.Start.Line)
-			}
-			ev.hide(v, val)
-			return convert.Convert(val, v.typ)
-		}
-	}
 }
 
 // collectSecrets finds literal secrets in a configuration that does not

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"strings"
@@ -42,6 +43,7 @@ rack "r" {
 		name      string
 		opt       Options
 		file      string
+		auto      map[string]string
 		domain    string
 		rackCount int
 	}{
@@ -50,12 +52,20 @@ rack "r" {
 			domain: "env.example", rackCount: 2},
 		{name: "file over environment", opt: Options{Env: envOf(map[string]string{"FIRSTLIGHT_VAR_domain": "env.example"})},
 			file: "domain = \"file.example\"\nracks = [\"a\"]\n", domain: "file.example", rackCount: 1},
+		{name: "automatic file over environment", opt: Options{Env: envOf(map[string]string{"FIRSTLIGHT_VAR_domain": "env.example"})},
+			auto: map[string]string{"a.auto.flvars": "domain = \"a.example\"\nracks = [\"x\"]\n", "b.auto.flvars.json": `{"domain": "b.example"}`, "c.flvars": "domain = \"c.example\"\n",
+				".d.auto.flvars": "domain = \"d.example\"\n"},
+			domain: "b.example", rackCount: 1},
+		{name: "file over automatic file", auto: map[string]string{"a.auto.flvars": "domain = \"a.example\"\nracks = [\"x\"]\n"},
+			file: "domain = \"file.example\"\n", domain: "file.example", rackCount: 1},
 		{name: "flag over file", opt: Options{Vars: map[string]string{"domain": "flag.example", "height": "50"}},
 			file: "domain = \"file.example\"\nracks = [\"a\"]\n", domain: "flag.example", rackCount: 1},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			dir := write(t, map[string]string{"c.hcl": config})
+			files := map[string]string{"c.hcl": config}
+			maps.Copy(files, tt.auto)
+			dir := write(t, files)
 			if tt.opt.Env == nil {
 				tt.opt.Env = noEnv
 			}
@@ -94,6 +104,101 @@ func TestVariableMistakes(t *testing.T) {
 		if !strings.Contains(got, want) {
 			t.Errorf("diagnostics lack %q:\n%s", want, got)
 		}
+	}
+}
+
+// TestValidation: rules on values from each place, and who is told what.
+func TestValidation(t *testing.T) {
+	const config = `
+variable "height" {
+  type     = number
+  default  = 42
+  nullable = false
+  validation {
+    condition     = var.height >= 10
+    error_message = "A rack of ${var.height} units is a cupboard."
+  }
+  validation {
+    condition     = var.height <= var.most
+    error_message = "The ceiling is at ${var.most}."
+  }
+}
+variable "most" {
+  default = 48
+}
+variable "pin" {
+  type      = string
+  sensitive = true
+  validation {
+    condition     = can(regex("^[0-9]+$", var.pin))
+    error_message = "The PIN has digits only."
+  }
+}
+rack "r" {
+  height = var.height
+}
+`
+	tests := []struct {
+		name string
+		vars map[string]string
+		file string // site.auto.flvars
+		want []string
+	}{
+		{name: "fine"},
+		{name: "null is the default", file: "height = null\n"},
+		{name: "first rule", vars: map[string]string{"height": "4"}, want: []string{"A rack of 4 units is a cupboard.", "c.hcl:6 of variable \"height\"", "came from -var."}},
+		{name: "other variable", vars: map[string]string{"height": "47", "most": "45"}, want: []string{"The ceiling is at 45."}},
+		{name: "from a file", file: "\nheight = 60\n", want: []string{"The ceiling is at 48.", "site.auto.flvars line 2", "(source code not available)", "came from site.auto.flvars:2"}},
+		{name: "sensitive", vars: map[string]string{"pin": secret}, want: []string{"The PIN has digits only."}},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			files := map[string]string{"c.hcl": config}
+			if tt.file != "" {
+				files["site.auto.flvars"] = tt.file
+			}
+			c, src, diags := Load(write(t, files), Options{Env: noEnv, Vars: tt.vars})
+			got := text(t, src, diags)
+			if len(tt.want) == 0 {
+				if c == nil || c.Racks["r"].Height != 42 {
+					t.Errorf("Load gave %v:\n%s", c, got)
+				}
+				return
+			}
+			if len(diags) != 1 {
+				t.Errorf("Load reports %d mistakes; want one:\n%s", len(diags), got)
+			}
+			for _, want := range tt.want {
+				if !strings.Contains(got, want) {
+					t.Errorf("diagnostics lack %q:\n%s", want, got)
+				}
+			}
+			if strings.Contains(got, secret) {
+				t.Errorf("the secret shows:\n%s", got)
+			}
+		})
+	}
+}
+
+func TestOptionalAttributes(t *testing.T) {
+	c := mustLoad(t, map[string]string{"c.hcl": `
+variable "racks" {
+  type = map(object({
+    height = optional(number, 48)
+    power  = optional(object({ budget = optional(string, "40kW") }), {})
+    row    = optional(string)
+  }))
+}
+rack "r" {
+  for_each     = var.racks
+  height       = each.value.height
+  row          = each.value.row
+  power_budget = each.value.power.budget
+}
+`}, Options{Vars: map[string]string{"racks": `{ a = {}, b = { height = 20, row = "B", power = { budget = "9kW" } } }`}})
+	a, b := c.Racks["a"], c.Racks["b"]
+	if a.Height != 48 || a.Row != "" || a.PowerBudget.Text != "40kW" || b.Height != 20 || b.Row != "B" || b.PowerBudget.Text != "9kW" {
+		t.Errorf("racks are %+v and %+v", a, b)
 	}
 }
 
@@ -162,6 +267,14 @@ var leaks = map[string]string{
 	"csv":           "locals {\n  x = csvdecode(\"a,b\\n${var.p}\")\n}\n",
 	"json":          "locals {\n  x = jsondecode(var.p)\n}\n",
 	"template":      "locals {\n  x = templatefile(\"t.tmpl\", { p = var.p })\n}\n",
+	"validation":    "variable \"q\" {\n  default = 1\n  validation {\n    condition = var.p == \"\"\n    error_message = \"not ${upper(var.p)}\"\n  }\n}\n",
+	"condition":     "variable \"q\" {\n  default = 1\n  validation {\n    condition = var.p\n    error_message = \"no\"\n  }\n}\n",
+	"rule of it":    "variable \"q\" {\n  default = \"" + secret + "\"\n  sensitive = true\n  validation {\n    condition = var.q == \"\"\n    error_message = \"not ${strrev(var.q)} ${strrev(strrev(var.q))}\"\n  }\n}\n",
+	"count":         "rack \"r\" {\n  count = var.p\n}\n",
+	"input":         "module \"m\" {\n  source = \"./m\"\n  n = var.p\n}\n",
+	"output":        "module \"m\" {\n  source = \"./m\"\n}\nlocals {\n  x = tonumber(module.m.password)\n}\n",
+	"yaml":          "locals {\n  x = yamldecode(\"[${var.p}\")\n}\n",
+	"try":           "locals {\n  x = try(tonumber(var.p), cidrhost(var.p, 1))\n}\n",
 	"fine":          "credential \"c\" {\n  username = \"u\"\n  password = var.p\n}\n",
 }
 
@@ -171,9 +284,10 @@ func TestSecretNeverShown(t *testing.T) {
 	for name, use := range leaks {
 		t.Run(name, func(t *testing.T) {
 			dir := write(t, map[string]string{
-				"v.hcl":  "variable \"p\" {\n  type = string\n  sensitive = true\n}\n",
-				"u.hcl":  use,
-				"t.tmpl": "${tonumber(p)}",
+				"v.hcl":   "variable \"p\" {\n  type = string\n  sensitive = true\n}\n",
+				"u.hcl":   use,
+				"t.tmpl":  "${tonumber(p)}",
+				"m/m.hcl": "variable \"n\" {\n  type = number\n  default = 1\n}\noutput \"password\" {\n  sensitive = true\n  value = \"" + secret + "\"\n}\n",
 			})
 			vars := filepath.Join(t.TempDir(), "v.hcl")
 			if err := os.WriteFile(vars, []byte("p = \""+secret+"\"\nnobody = \""+secret+"\"\n"), 0o600); err != nil {

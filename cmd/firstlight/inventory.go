@@ -182,6 +182,9 @@ func (a *app) format(path string, check bool) error {
 		if diags.HasErrors() {
 			broken = append(broken, file)
 			for _, d := range diags {
+				if filepath.Ext(file) == ".flvars" {
+					d.Detail = "The line is not shown here, because variable files hold secrets."
+				}
 				fmt.Fprintf(a.stderr, "firstlight: %s\n", d.Error())
 			}
 			continue
@@ -226,7 +229,8 @@ func rewriteFile(file string, content []byte) error {
 	return writeFileAtomic(file, content, info.Mode().Perm())
 }
 
-// hclFiles are the native-syntax files of an inventory, its images included.
+// hclFiles are the native-syntax files of an inventory, its images and
+// variable files included.
 func hclFiles(path string) ([]string, error) {
 	info, err := os.Stat(path)
 	if err != nil {
@@ -242,7 +246,7 @@ func hclFiles(path string) ([]string, error) {
 			return err
 		case d.IsDir() && p != path && strings.HasPrefix(d.Name(), "."):
 			return filepath.SkipDir
-		case !d.IsDir() && filepath.Ext(p) == ".hcl":
+		case !d.IsDir() && (filepath.Ext(p) == ".hcl" || filepath.Ext(p) == ".flvars"):
 			files = append(files, p)
 		}
 		return nil
