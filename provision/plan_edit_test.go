@@ -94,7 +94,7 @@ func TestPlanOnlyWhatItMust(t *testing.T) {
 			reason: "burnin.soak: 24h -> 48h (cluster.hcl:48)", cost: Disruption{BurnInS: 48*3600 + 60}},
 		{name: "fabric threshold", replace: map[string]string{`"360Gb/s"`: `"370Gb/s"`}, nodes: 8, redo: []State{Validated, Ready},
 			reason: "fabric.min_bandwidth: 360Gb/s -> 370Gb/s (cluster.hcl:48)", cost: Disruption{PowerCycles: 1}},
-		{name: "GPU count", replace: map[string]string{"count   = 8": "count   = 7"}, nodes: 8,
+		{name: "GPU count", replace: map[string]string{"count   = 8": "count   = 7", "near_gpu = hca.value": "near_gpu = min(hca.value, 6)"}, nodes: 8,
 			redo:   []State{Enrolled, Matched, Provisioned, Validated, BurnedIn, Ready},
 			reason: "hardware.gpu.count: 8 -> 7 (hardware.hcl:11)", cost: Disruption{PowerCycles: 1, Reboots: 1, BurnInS: 86460}},
 		{name: "PCI address", replace: map[string]string{"near_gpu = hca.value": "near_gpu = hca.value\n pci = \"${hca.value + 10}:00.0\""}, nodes: 8,
