@@ -108,11 +108,10 @@ func (s *site) known(ctx context.Context) (provision.Known, error) {
 		return known, err
 	}
 	defer j.Close()
-	events, _, err := j.Read(ctx, 0)
-	if err != nil {
-		return known, err
-	}
-	_, err = known.Fold(events)
+	_, err = j.Each(ctx, 0, func(events []provision.Event) error {
+		_, err := known.Fold(events)
+		return err
+	})
 	return known, err
 }
 
