@@ -84,6 +84,10 @@ bench: build ## benchmarks of the packages
 bench-boot: test-deps build ## power-on to the agent's call, against dnsmasq; the demo's time; figures of docs/measured.md
 	$(if $(ROOT),sudo) env PATH="$$PATH" $(TEST_ENV) FIRSTLIGHT_BENCH_ROUNDS="$(FIRSTLIGHT_BENCH_ROUNDS)" $(GO) test -tags bench -count=1 -v -timeout 60m ./cmd/firstlight -run '^TestBench'
 
+.PHONY: bench-plan
+bench-plan: ## validate and plan of 10,000 nodes, and of one changed node; figures of docs/measured.md
+	$(GO) test -tags bench -count=1 -v -timeout 30m ./cmd/firstlight -run '^TestPlanFigures$$'
+
 .PHONY: fuzz
 FUZZTIME ?= 1m
 fuzz: ## every fuzz target for FUZZTIME (1m)

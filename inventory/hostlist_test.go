@@ -75,11 +75,51 @@ func TestNatural(t *testing.T) {
 	}
 }
 
-func TestSelect(t *testing.T) {
-	c := &Cluster{Racks: map[string]*Rack{"a01": {Name: "a01"}, "a02": {Name: "a02"}}}
-	for i, name := range []string{"hnode001", "hnode002", "hnode003", "login"} {
-		c.Nodes = append(c.Nodes, &Node{Name: name, Rack: c.Racks[[]string{"a01", "a01", "a02", "a02"}[i]]})
+// selectCluster has four nodes in two racks; the last has no hardware class.
+func selectCluster() *Cluster {
+	c := &Cluster{Racks: map[string]*Rack{"a01": {Name: "a01"}, "a02": {Name: "a02"}}, Hardware: map[string]*Hardware{"h200x8": {Name: "h200x8"}},
+		Images: map[string]*Image{"compute": {Name: "compute"}, "login": {Name: "login"}}}
+	for i, name := range []string{"hnode001", "hnode002", "hnode003"} {
+		c.Nodes = append(c.Nodes, &Node{Name: name, Rack: c.Racks[[]string{"a01", "a01", "a02"}[i]], Hardware: c.Hardware["h200x8"], Image: c.Images["compute"]})
 	}
+	c.Nodes = append(c.Nodes, &Node{Name: "login", Rack: c.Racks["a02"], Image: c.Images["login"]})
+	return c
+}
+
+// TestWithout holds what exclusions leave of targets.
+func TestWithout(t *testing.T) {
+	c := selectCluster()
+	tests := []struct {
+		targets, exclude []string
+		want, err        string
+	}{
+		{nil, nil, "hnode[001-003],login", ""},
+		{nil, []string{"hnode002"}, "hnode[001,003],login", ""},
+		{nil, []string{"rack=a01", "login"}, "hnode003", ""},
+		{[]string{"hardware=h200x8"}, []string{"hnode[001-002]"}, "hnode003", ""},
+		{[]string{"rack=a01"}, []string{"login"}, "hnode[001-002]", ""},
+		{[]string{"rack=a01"}, []string{"hardware=h200x8"}, "", ErrNoneLeft.Error()},
+		{nil, []string{"hnode009"}, "", `exclude "hnode009": no node hnode009 is declared; did you mean "hnode001"?`},
+		{nil, []string{"rack=a09"}, "", `exclude "rack=a09": no rack "a09" is declared`},
+	}
+	for _, tt := range tests {
+		nodes, err := c.Select(tt.targets)
+		if err != nil {
+			t.Fatal(err)
+		}
+		nodes, err = c.Without(nodes, tt.exclude)
+		var names []string
+		for _, n := range nodes {
+			names = append(names, n.Name)
+		}
+		if got := Fold(names); got != tt.want || (err == nil) != (tt.err == "") || err != nil && !strings.Contains(err.Error(), tt.err) {
+			t.Errorf("%q without %q = %q, %v; want %q, %q", tt.targets, tt.exclude, got, err, tt.want, tt.err)
+		}
+	}
+}
+
+func TestSelect(t *testing.T) {
+	c := selectCluster()
 	tests := []struct {
 		targets []string
 		want    string
@@ -89,6 +129,9 @@ func TestSelect(t *testing.T) {
 		{[]string{"hnode[001-002]", "hnode002"}, "hnode[001-002]"},
 		{[]string{"rack=a02"}, "hnode003,login"},
 		{[]string{"rack=a[01-02]"}, "hnode[001-003],login"},
+		{[]string{"hardware=h200x8"}, "hnode[001-003]"},
+		{[]string{"image=login"}, "login"},
+		{[]string{"image=login", "hnode002"}, "hnode002,login"},
 	}
 	for _, tt := range tests {
 		nodes, err := c.Select(tt.targets)
@@ -109,7 +152,11 @@ func TestSelect(t *testing.T) {
 		{"hnode[002-005]", `target "hnode[002-005]": no node hnode[004-005] is declared`},
 		{"a01", `did you mean "rack=a01"?`},
 		{"rack=a03", `no rack "a03" is declared; did you mean "a01"?`},
-		{"rak=a01", `nodes are selected by rack=NAME, not by "rak"`},
+		{"rak=a01", `nodes are selected by rack=NAME, hardware=NAME or image=NAME, not by "rak"`},
+		{"h200x8", `did you mean "hardware=h200x8"?`},
+		{"compute", `did you mean "image=compute"?`},
+		{"hardware=h100x8", `no hardware "h100x8" is declared; did you mean "h200x8"?`},
+		{"image=b01", `no image "b01" is declared`},
 		{"hnode[1", `'[' is never closed`},
 	}
 	for _, tt := range mistakes {

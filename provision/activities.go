@@ -66,6 +66,9 @@ func (e *Engine) conclude(n *inventory.Node, proof State, checks []acceptance.Ch
 	return data, nil
 }
 
+// CheckSerial names the check that reads the machine's serial over its BMC.
+const CheckSerial = "bmc.serial"
+
 // identify reads who answers at the BMC's address. Its place among the BMC
 // conversations was taken before its deadline began: others' silence is not its.
 func (e *Engine) identify(ctx context.Context, n *inventory.Node) (PassedData, error) {
@@ -86,7 +89,7 @@ func (e *Engine) identify(ctx context.Context, n *inventory.Node) (PassedData, e
 	src := where(n.BMC.Range)
 	checks := []acceptance.Check{{Name: "bmc.credential", Verdict: acceptance.Pass, Part: "BMC " + n.BMC.Address.String(),
 		Reading: "accepted; " + strings.TrimSpace(strings.Join([]string{id.Manufacturer, id.Product, "firmware", orNone(id.Firmware)}, " ")), Threshold: "one login", Source: src}}
-	serial := acceptance.Check{Name: "bmc.serial", Verdict: acceptance.NotApplicable, Part: "BMC " + n.BMC.Address.String(),
+	serial := acceptance.Check{Name: CheckSerial, Verdict: acceptance.NotApplicable, Part: "BMC " + n.BMC.Address.String(),
 		Reading: orNone(id.Serial), Threshold: orNone(n.Serial), Source: where(n.Range)}
 	switch {
 	case n.Serial == "" || id.Serial == "":

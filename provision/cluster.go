@@ -26,14 +26,16 @@ func NewKnown() Known {
 }
 
 // Fold adds events in order. It changes k and returns, per event that asked
-// for any, the actions of the last one of each node.
+// for any, the actions of the last one of each node. Nodes that k gave out
+// before are left alone.
 func (k *Known) Fold(events []Event) (map[string][]Action, error) {
 	acts := map[string][]Action{}
+	own := map[string]*Node{} // cloned once, however many events they have
 	for _, ev := range events {
 		if ev.Serial != k.Serial+1 {
 			return nil, fmt.Errorf("journal: event %d follows event %d", ev.Serial, k.Serial)
 		}
-		a, err := k.add(ev)
+		a, err := k.add(ev, own)
 		if err != nil {
 			return nil, err
 		}
@@ -41,24 +43,30 @@ func (k *Known) Fold(events []Event) (map[string][]Action, error) {
 			acts[ev.Node] = a
 		}
 	}
+	for name, n := range own {
+		k.Nodes[name] = *n
+	}
 	return acts, nil
 }
 
-func (k *Known) add(ev Event) ([]Action, error) {
+func (k *Known) add(ev Event, own map[string]*Node) ([]Action, error) {
 	k.Serial = ev.Serial
 	if ev.Node == "" {
 		return nil, k.addClusterEvent(ev)
 	}
 	if ev.Kind == EventForget {
 		delete(k.Nodes, ev.Node)
+		delete(own, ev.Node)
 		return nil, nil
 	}
-	n, acts, err := Next(k.Node(ev.Node), ev, ev.Time)
-	if err != nil {
-		return nil, err
+	n := own[ev.Node]
+	if n == nil {
+		c := k.Node(ev.Node)
+		c = c.clone()
+		n = &c
+		own[ev.Node] = n
 	}
-	k.Nodes[ev.Node] = n
-	return acts, nil
+	return n.take(ev, ev.Time)
 }
 
 func (k *Known) addClusterEvent(ev Event) error {

@@ -4,6 +4,8 @@ import (
 	"encoding/json"
 	"fmt"
 	"time"
+
+	fastjson "github.com/segmentio/encoding/json"
 )
 
 // Kinds of event. What each carries is the Data type beside it.
@@ -153,7 +155,7 @@ func decode[T any](ev Event) (T, error) {
 	if len(ev.Data) == 0 {
 		return v, nil
 	}
-	if err := json.Unmarshal(ev.Data, &v); err != nil {
+	if err := fastjson.Unmarshal(ev.Data, &v); err != nil {
 		return v, fmt.Errorf("journal event %d (%s of %s): %w", ev.Serial, ev.Kind, ev.Node, err)
 	}
 	return v, nil

@@ -5,8 +5,11 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
-	"sort"
+	"strconv"
 	"strings"
+	"time"
+
+	"github.com/hashicorp/hcl/v2"
 
 	"firstlight/inventory"
 )
@@ -21,133 +24,183 @@ type Want struct {
 	// Key makes fingerprints of secrets, so that a changed password is noticed
 	// and never stored. Nil: secrets are not compared.
 	Key []byte
+	// Replace names nodes that are to be proven anew from the BMC up although
+	// nothing of them has changed.
+	Replace map[string]bool
+}
+
+// facet is one declared value of a node, and where it is declared.
+type facet struct {
+	key, value string
+	at         hcl.Range
 }
 
 // Facets are the declared values of a node, flat, as the journal keeps them
 // beside the proof that rests on them. Keys start with the prefixes of Chain.
+// What no proof rests on is not among them: where a node stands (rack, unit),
+// what it draws, and the labels by which blocks of the inventory name each
+// other.
 func (w Want) Facets(n *inventory.Node) map[string]string {
 	f := map[string]string{}
-	set := func(key, value string) {
-		if value != "" && value != "0" {
-			f[key] = value
-		}
-	}
-	set("node.serial", n.Serial)
-	w.bmcFacets(n, set)
-	if nic := n.BootNIC(); nic != nil {
-		set("nic.mac", nic.MAC.String())
-		if nic.Address.IsValid() {
-			set("nic.address", nic.Address.String())
-		}
-	}
-	if n.Hardware != nil {
-		hardwareFacets(n.Hardware, set)
-	}
-	if n.Image != nil {
-		set("image.name", n.Image.Name)
-		set("image.method", n.Image.Method)
-		set("image.digest", w.Images[n.Image.Name])
-	}
-	for _, s := range burnInStages(n) {
-		set("burnin."+s.Name, s.Want)
-	}
-	if n.Acceptance != nil && n.Acceptance.Fabric != nil {
-		set("fabric.pairwise", fmt.Sprint(n.Acceptance.Fabric.Pairwise))
-		set("fabric.min_bandwidth", n.Acceptance.Fabric.MinBandwidth.Text)
+	for _, d := range w.reader().facets(n) {
+		f[d.key] = d.value
 	}
 	return f
 }
 
-func (w Want) bmcFacets(n *inventory.Node, set func(key, value string)) {
+// facetReader makes facets, those of a hardware class and of a credential
+// once for all their nodes.
+type facetReader struct {
+	want     Want
+	hardware map[*inventory.Hardware][]facet
+	prints   map[*inventory.Credential]string
+}
+
+func (w Want) reader() *facetReader {
+	return &facetReader{want: w, hardware: map[*inventory.Hardware][]facet{}, prints: map[*inventory.Credential]string{}}
+}
+
+// facetList gathers facets. What is not declared is left out.
+type facetList []facet
+
+func (l *facetList) set(key, value string, at hcl.Range) {
+	if value != "" && value != "0" {
+		*l = append(*l, facet{key, value, at})
+	}
+}
+
+func (l *facetList) num(key string, n int, at hcl.Range) { l.set(key, strconv.Itoa(n), at) }
+
+func (r *facetReader) facets(n *inventory.Node) []facet {
+	f := make(facetList, 0, 40)
+	f.set("node.serial", n.Serial, n.Range)
+	r.bmc(n, &f)
+	if nic := n.BootNIC(); nic != nil {
+		f.set("nic.mac", nic.MAC.String(), nic.Range)
+		if nic.Address.IsValid() {
+			f.set("nic.address", nic.Address.String(), nic.Range)
+		}
+	}
+	if h := n.Hardware; h != nil {
+		if _, ok := r.hardware[h]; !ok {
+			r.hardware[h] = hardwareFacets(h)
+		}
+		f = append(f, r.hardware[h]...)
+	}
+	if n.Image != nil {
+		f.set("image.name", n.Image.Name, n.Image.Range)
+		f.set("image.method", n.Image.Method, n.Image.Range)
+		f.set("image.digest", r.want.Images[n.Image.Name], n.Image.Range)
+	}
+	if a := n.Acceptance; a != nil {
+		for _, s := range burnInStages(n) {
+			f.set("burnin."+s.Name, s.Want, a.Range)
+		}
+		if a.Fabric != nil {
+			f.set("fabric.pairwise", strconv.FormatBool(a.Fabric.Pairwise), a.Range)
+			f.set("fabric.min_bandwidth", a.Fabric.MinBandwidth.Text, a.Range)
+		}
+	}
+	for _, c := range n.HCAs {
+		// The fabric's own answers name ports by it; the node's inspection does not.
+		f.set("fabric.guid."+deviceOf(n.Hardware, c.Name), c.GUID.String(), c.Range)
+	}
+	return f
+}
+
+func (r *facetReader) bmc(n *inventory.Node, f *facetList) {
 	b := n.BMC
 	if b == nil {
 		return
 	}
-	set("bmc.address", b.Address.String())
-	set("bmc.protocol", b.Protocol)
+	f.set("bmc.address", b.Address.String(), b.Range)
+	f.set("bmc.protocol", b.Protocol, b.Range)
 	if b.Credential == nil {
 		return
 	}
-	set("bmc.username", b.Credential.Username)
-	if w.Key != nil {
-		mac := hmac.New(sha256.New, w.Key)
-		fmt.Fprintf(mac, "credential\x00%s\x00%s", b.Credential.Username, b.Credential.Password.Reveal())
-		set("bmc.credential", "fingerprint "+hex.EncodeToString(mac.Sum(nil))[:12])
+	f.set("bmc.username", b.Credential.Username, b.Credential.Range)
+	if r.want.Key == nil {
+		return
 	}
+	if _, ok := r.prints[b.Credential]; !ok {
+		mac := hmac.New(sha256.New, r.want.Key)
+		fmt.Fprintf(mac, "credential\x00%s\x00%s", b.Credential.Username, b.Credential.Password.Reveal())
+		r.prints[b.Credential] = "fingerprint " + hex.EncodeToString(mac.Sum(nil))[:12]
+	}
+	f.set("bmc.credential", r.prints[b.Credential], b.Credential.Range)
 }
 
-func hardwareFacets(h *inventory.Hardware, set func(key, value string)) {
-	num := func(key string, n int) { set("hardware."+key, fmt.Sprint(n)) }
-	set("hardware.vendor", h.Vendor)
-	set("hardware.product", h.Product)
-	if h.CPU != nil {
-		num("cpu.sockets", h.CPU.Sockets)
-		num("cpu.cores", h.CPU.Cores)
+func hardwareFacets(h *inventory.Hardware) []facet {
+	var f facetList
+	f.set("hardware.vendor", h.Vendor, h.Range)
+	f.set("hardware.product", h.Product, h.Range)
+	if c := h.CPU; c != nil {
+		f.num("hardware.cpu.sockets", c.Sockets, c.Range)
+		f.num("hardware.cpu.cores", c.Cores, c.Range)
 	}
-	if h.Memory != nil {
-		set("hardware.memory.total", h.Memory.Total.Text)
-		num("memory.dimms", h.Memory.DIMMs)
+	if m := h.Memory; m != nil {
+		f.set("hardware.memory.total", m.Total.Text, m.Range)
+		f.num("hardware.memory.dimms", m.DIMMs, m.Range)
 	}
 	if g := h.GPU; g != nil {
-		set("hardware.gpu.pci_id", g.PCIID)
-		num("gpu.count", g.Count)
-		set("hardware.gpu.model", g.Model)
-		set("hardware.gpu.memory", g.Memory.Text)
-		num("gpu.nvlinks", g.NVLinks)
+		f.set("hardware.gpu.pci_id", g.PCIID, g.Range)
+		f.num("hardware.gpu.count", g.Count, g.Range)
+		f.set("hardware.gpu.model", g.Model, g.Range)
+		f.set("hardware.gpu.memory", g.Memory.Text, g.Range)
+		f.num("hardware.gpu.nvlinks", g.NVLinks, g.Range)
 	}
 	for _, c := range h.HCAs {
-		set("hardware.hca."+c.Name, fmt.Sprintf("rail %d %s", c.Rail, c.Rate))
+		value := fmt.Sprintf("rail %d %s", c.Rail, c.Rate)
+		if c.PCI != "" {
+			value += atPCI + c.PCI
+		}
+		f.set("hardware.hca."+device(c), value, c.Range)
 	}
 	for _, d := range h.Disks {
-		set("hardware.disk."+d.Name, strings.TrimSpace(fmt.Sprintf("%d x %s %s", d.Count, d.Size, d.Transport)))
+		f.set(diskPrefix+d.Name, strings.TrimSpace(fmt.Sprintf("%d%s%s %s", d.Count, times, d.Size, d.Transport)), d.Range)
 	}
+	return f
+}
+
+// device is the RDMA device of an HCA: what the node calls it, whatever the
+// inventory labels it.
+func device(c inventory.HCA) string {
+	if c.Device != "" {
+		return c.Device
+	}
+	return c.Name
+}
+
+// deviceOf is the RDMA device of the HCA of that label.
+func deviceOf(h *inventory.Hardware, label string) string {
+	if h != nil {
+		for _, c := range h.HCAs {
+			if c.Name == label {
+				return device(c)
+			}
+		}
+	}
+	return label
 }
 
 // only keeps the facets under some prefixes.
 func only(facets map[string]string, prefixes []string) map[string]string {
 	out := map[string]string{}
 	for k, v := range facets {
-		for _, p := range prefixes {
-			if strings.HasPrefix(k, p) {
-				out[k] = v
-			}
+		if under(k, prefixes) {
+			out[k] = v
 		}
 	}
 	return out
 }
 
-// differences names what changed between two sets of facets, sorted by key.
-func differences(was, is map[string]string) []string {
-	keys := map[string]bool{}
-	for k := range was {
-		keys[k] = true
-	}
-	for k := range is {
-		keys[k] = true
-	}
-	var out []string
-	for k := range keys {
-		a, b := was[k], is[k]
-		switch {
-		case a == b:
-		case a == "":
-			out = append(out, fmt.Sprintf("%s is now declared: %s", k, short(b)))
-		case b == "":
-			out = append(out, fmt.Sprintf("%s %s is no longer declared", k, short(a)))
-		default:
-			out = append(out, fmt.Sprintf("%s: %s -> %s", k, short(a), short(b)))
+func under(key string, prefixes []string) bool {
+	for _, p := range prefixes {
+		if strings.HasPrefix(key, p) {
+			return true
 		}
 	}
-	sort.Strings(out)
-	return out
-}
-
-// short cuts a digest to what a person compares.
-func short(v string) string {
-	if rest, ok := strings.CutPrefix(v, "sha256:"); ok && len(rest) > 12 {
-		return "sha256:" + rest[:12]
-	}
-	return v
+	return false
 }
 
 // burnInStage is one burn-in stage that the inventory declares.
@@ -175,4 +228,21 @@ func burnInStages(n *inventory.Node) []burnInStage {
 		add("soak", a.Rack.Soak.Text)
 	}
 	return out
+}
+
+// burnInTime is how long the declared stages take one after the other. A sweep
+// declares no time: it ends when the memory is done.
+func burnInTime(n *inventory.Node) time.Duration {
+	a := n.Acceptance
+	if a == nil {
+		return 0
+	}
+	var d time.Duration
+	if a.Node != nil {
+		d += a.Node.GEMM.Duration
+	}
+	if a.Rack != nil {
+		d += a.Rack.Soak.Duration
+	}
+	return d
 }

@@ -173,18 +173,34 @@ func (m *matcher) hcas(h *inventory.Hardware) {
 	if len(h.HCAs) == 0 {
 		return
 	}
-	names := map[string]bool{}
+	devices := map[string]api.RDMADevice{}
 	for _, d := range m.found.RDMA {
-		names[d.Name] = true
+		devices[d.Name] = d
+	}
+	guids := map[string]inventory.NodeHCA{}
+	for _, g := range m.node.HCAs {
+		guids[g.Name] = g
 	}
 	for _, c := range h.HCAs {
-		found, ok := "absent", false
-		for _, name := range []string{c.Name, "mlx5_" + c.Name} {
-			if names[name] {
-				found, ok = name, true
+		found, got := "absent", api.RDMADevice{}
+		for _, name := range []string{device(c), "mlx5_" + device(c)} {
+			if d, ok := devices[name]; ok {
+				found, got = name, d
 			}
 		}
-		m.add("rdma."+c.Name, fmt.Sprintf("HCA %s (rail %d)", c.Name, c.Rail), found, c.Name, where(c.Range), ok)
+		part := fmt.Sprintf("HCA %s (rail %d)", c.Name, c.Rail)
+		m.add("rdma."+c.Name, part, found, device(c), where(c.Range), got.Name != "")
+		if got.Name == "" {
+			continue
+		}
+		m.text("rdma."+c.Name+".pci", part, got.PCI, c.PCI, where(c.Range))
+		if g, ok := guids[c.Name]; ok {
+			found := got.NodeGUID
+			if found != "" { // sysfs prints it in groups of four: "a088:c203:00ab:1234"
+				found = "0x" + strings.ReplaceAll(found, ":", "")
+			}
+			m.text("rdma."+c.Name+".guid", part, found, g.GUID.String(), where(g.Range))
+		}
 	}
 }
 

@@ -2,6 +2,7 @@ package provision
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 	"time"
 )
@@ -42,42 +43,47 @@ type Rule struct {
 }
 
 // Rules are all rows. A pair of state and event is named at most once.
-func Rules() []Rule {
-	return []Rule{
-		{EventStart, []class{working, done, stopped}, "drops the proofs to be sought anew, returns to the last state still proven, and seeks the first missing proof", onStart},
-		{EventAttempt, []class{working}, "counts the attempt; a boot attempt becomes the node's current boot", onAttempt},
-		{EventPowered, []class{working, done, stopped, held, untouched}, "records the power state that was read back", onPowered},
-		{EventOverride, []class{working, done}, "notes that the current boot's override was read back", onOverride},
-		{EventSeen, []class{working, done}, "adds a step to the current boot", onSeen},
-		{EventHello, []class{working, done}, "admits the agent of the current boot, once", onHello},
-		{EventRebooted, []class{working, done}, "gives a boot that nobody ordered an identity of its own; what was checked in the boot before it falls", onRebooted},
-		{EventPassed, []class{working}, "adds the proof, enters the last state now proven, and seeks the next proof", onPassed},
-		{EventMissed, []class{working}, "tries again after a pause that doubles, from an earlier proof where the agent is gone; with no attempt left: failed", onMissed},
-		{EventRefused, []class{working}, "failed, or quarantined when a person must act first", onRefused},
-		{EventQuarantine, []class{working, done, stopped, untouched}, "quarantined", hold(Quarantined)},
-		{EventRelease, []class{held}, "returns to the last state proven; after a person's quarantine nothing but the BMC counts as proven", onRelease},
-		{EventMaintain, []class{working, done, stopped, held}, "maintenance", hold(Maintenance)},
-		{EventReturn, []class{untouched}, "returns with nothing but the BMC proven: a person has worked on it", onRelease},
-		{EventForget, []class{working, done, stopped, held, untouched}, "forgets every proof; touches nothing", onForget},
-	}
+func Rules() []Rule { return rules }
+
+var rules = []Rule{
+	{EventStart, []class{working, done, stopped}, "drops the proofs to be sought anew, returns to the last state still proven, and seeks the first missing proof", onStart},
+	{EventAttempt, []class{working}, "counts the attempt; a boot attempt becomes the node's current boot", onAttempt},
+	{EventPowered, []class{working, done, stopped, held, untouched}, "records the power state that was read back", onPowered},
+	{EventOverride, []class{working, done}, "notes that the current boot's override was read back", onOverride},
+	{EventSeen, []class{working, done}, "adds a step to the current boot", onSeen},
+	{EventHello, []class{working, done}, "admits the agent of the current boot, once", onHello},
+	{EventRebooted, []class{working, done}, "gives a boot that nobody ordered an identity of its own; what was checked in the boot before it falls", onRebooted},
+	{EventPassed, []class{working}, "adds the proof, enters the last state now proven, and seeks the next proof", onPassed},
+	{EventMissed, []class{working}, "tries again after a pause that doubles, from an earlier proof where the agent is gone; with no attempt left: failed", onMissed},
+	{EventRefused, []class{working}, "failed, or quarantined when a person must act first", onRefused},
+	{EventQuarantine, []class{working, done, stopped, untouched}, "quarantined", hold(Quarantined)},
+	{EventRelease, []class{held}, "returns to the last state proven; after a person's quarantine nothing but the BMC counts as proven", onRelease},
+	{EventMaintain, []class{working, done, stopped, held}, "maintenance", hold(Maintenance)},
+	{EventReturn, []class{untouched}, "returns with nothing but the BMC proven: a person has worked on it", onRelease},
+	{EventForget, []class{working, done, stopped, held, untouched}, "forgets every proof; touches nothing", onForget},
 }
 
 // Next is the lifecycle: what a node becomes by an event, and what is to be
 // done about it. It is pure: the same arguments give the same answer, and its
 // arguments are left alone. An error means that the event's data is damaged.
 func Next(n Node, ev Event, now time.Time) (Node, []Action, error) {
-	for _, r := range Rules() {
-		if r.Event != ev.Kind || !slices.Contains(r.In, classOf(n.State)) {
-			continue
-		}
-		c := n.clone()
-		acts, err := r.apply(&c, ev, now)
-		if err != nil {
-			return n, nil, err
-		}
-		return c, acts, nil
+	c := n.clone()
+	acts, err := c.take(ev, now)
+	if err != nil {
+		return n, nil, err
 	}
-	return n, nil, nil
+	return c, acts, nil
+}
+
+// take changes a node by an event. What the node holds must be its own: see
+// clone.
+func (n *Node) take(ev Event, now time.Time) ([]Action, error) {
+	for i := range rules {
+		if r := &rules[i]; r.Event == ev.Kind && slices.Contains(r.In, classOf(n.State)) {
+			return r.apply(n, ev, now)
+		}
+	}
+	return nil, nil
 }
 
 func onStart(n *Node, ev Event, now time.Time) ([]Action, error) {
@@ -187,7 +193,11 @@ func onPassed(n *Node, ev Event, now time.Time) ([]Action, error) {
 		n.Started = time.Time{}
 		return n.next(now), nil
 	}
-	n.Proofs[d.Proof] = Proof{At: ev.Time, Evidence: d.Evidence, Facets: d.Facets}
+	// The decoder makes its maps for many entries: a large site has 100,000 of
+	// these, each with a few.
+	facets := make(map[string]string, len(d.Facets))
+	maps.Copy(facets, d.Facets)
+	n.Proofs[d.Proof] = Proof{At: ev.Time, Evidence: d.Evidence, Facets: facets}
 	n.Started = time.Time{}
 	n.enter(n.proven(), ev.Time, "", d.Evidence)
 	if n.wanted() == "" {

@@ -2,7 +2,6 @@ package provision
 
 import (
 	"fmt"
-	"math"
 	"path/filepath"
 	"slices"
 	"sort"
@@ -24,45 +23,40 @@ const (
 
 // Plan is what apply would do. It holds no secret.
 type Plan struct {
-	Serial    int64      `json:"serial"`    // of the journal it was made from
-	Inventory string     `json:"inventory"` // digest of the declaration
-	Cluster   string     `json:"cluster"`
-	Targets   []string   `json:"targets,omitempty"`
-	Summary   Summary    `json:"summary"`
-	Nodes     []PlanStep `json:"nodes"`
-}
-
-// Summary counts a plan's steps. Duration is an estimate in seconds.
-type Summary struct {
-	BringUp      int     `json:"bring_up"`
-	Change       int     `json:"change"`
-	Remove       int     `json:"remove"`
-	NoChange     int     `json:"no_change"`
-	Held         int     `json:"held"`
-	PowerCycles  int     `json:"power_cycles"`
-	DiskErasures int     `json:"disk_erasures"`
-	DurationS    float64 `json:"duration_s"`
+	Serial     int64      `json:"serial"`    // of the journal it was made from
+	Inventory  string     `json:"inventory"` // digest of the declaration
+	Cluster    string     `json:"cluster"`
+	Targets    []string   `json:"targets,omitempty"`
+	Replace    []string   `json:"replace,omitempty"` // proven anew by request
+	Summary    Summary    `json:"summary"`
+	ByRack     []Part     `json:"by_rack"`     // racks that change
+	ByHardware []Part     `json:"by_hardware"` // hardware classes that change
+	Nodes      []PlanStep `json:"nodes"`
 }
 
 // PlanStep is one node's part.
 type PlanStep struct {
 	Name       string     `json:"name"`
 	Rack       string     `json:"rack"`
+	Hardware   string     `json:"hardware"` // label of its class
 	Action     string     `json:"action"`
 	From       State      `json:"from"`
 	To         State      `json:"to"`
 	Reasons    []string   `json:"reasons"`
+	Changes    []Change   `json:"changes,omitempty"` // the declared values among the reasons
 	Disruption Disruption `json:"disruption"`
 	Redo       []State    `json:"redo,omitempty"`
 	Release    bool       `json:"release,omitempty"` // what held it has changed
+	Replace    bool       `json:"replace,omitempty"` // proven anew by request
 	DurationS  float64    `json:"duration_s"`
 }
 
 // Disruption is what a step does to a node that may be in use.
 type Disruption struct {
-	PowerCycles  int `json:"power_cycles"`
-	Reboots      int `json:"reboots"`
-	DiskErasures int `json:"disk_erasures"`
+	PowerCycles  int     `json:"power_cycles"`
+	Reboots      int     `json:"reboots"`
+	DiskErasures int     `json:"disk_erasures"`
+	BurnInS      float64 `json:"burn_in_s"` // seconds under load
 }
 
 // Changes reports whether apply would do anything.
@@ -80,8 +74,14 @@ func MakePlan(want Want, have Known, targets []*inventory.Node, now time.Time) P
 			p.Targets = append(p.Targets, n.Name)
 		}
 	}
+	facets := want.reader()
+	p.Nodes = make([]PlanStep, 0, len(nodes))
 	for _, n := range nodes {
-		p.Nodes = append(p.Nodes, planNode(want, n, have.Node(n.Name)))
+		s := planNode(facets, n, have.Node(n.Name))
+		if s.Replace {
+			p.Replace = append(p.Replace, n.Name)
+		}
+		p.Nodes = append(p.Nodes, s)
 	}
 	if targets == nil {
 		p.Nodes = append(p.Nodes, planRemovals(want.Cluster, have)...)
@@ -90,32 +90,47 @@ func MakePlan(want Want, have Known, targets []*inventory.Node, now time.Time) P
 	return p
 }
 
-func planNode(want Want, n *inventory.Node, known Node) PlanStep {
+func planNode(r *facetReader, n *inventory.Node, known Node) PlanStep {
 	s := PlanStep{Name: n.Name, From: known.State, To: Ready, Reasons: []string{}}
 	if n.Rack != nil {
 		s.Rack = n.Rack.Name
 	}
-	facets := want.Facets(n)
+	if n.Hardware != nil {
+		s.Hardware = n.Hardware.Name
+	}
+	facets := r.facets(n)
 	switch known.State {
 	case Maintenance:
 		return s.held("in maintenance: " + orUnsaid(known.Reason))
 	case Quarantined:
-		r := known.Refused
-		changed := []string(nil)
-		if r != nil && r.Facets != nil {
-			changed = differences(r.Facets, only(facets, stagePrefixes(Reachable)))
+		if ref := known.Refused; ref != nil && ref.Facets != nil {
+			s.because(changes(ref.Facets, facets, stagePrefixes(Reachable)))
 		}
-		if changed == nil {
+		if s.Changes == nil {
 			return s.held("quarantined: " + orUnsaid(known.Reason) + fmt.Sprintf("; after mending it: firstlight release %s", n.Name))
 		}
 		s.Release = true
-		s.Reasons = append(s.Reasons, changed...)
 	case Failed:
 		s.Reasons = append(s.Reasons, "failed before: "+known.Reason)
 	}
-	s.Redo = fallen(known, facets, &s.Reasons)
-	s.decide(n, known, want.Cluster.Lab != nil)
+	if r.want.Replace[n.Name] {
+		s.Replace = true
+		s.Reasons = append(s.Reasons, "replaced by request")
+	}
+	s.Redo = s.fallen(known, facets)
+	s.decide(n, known, r.want.Cluster.Lab != nil)
 	return s
+}
+
+// because adds changed declarations to the reasons, each once: two proofs may
+// rest on the same.
+func (s *PlanStep) because(changed []Change) {
+	for _, c := range changed {
+		if !slices.Contains(s.Changes, c) {
+			s.Changes = append(s.Changes, c)
+			s.Reasons = append(s.Reasons, c.String())
+		}
+	}
 }
 
 // decide sets the action from the proofs that are missing or have fallen.
@@ -137,11 +152,22 @@ func (s *PlanStep) decide(n *inventory.Node, known Node, lab bool) {
 			s.Reasons = append(s.Reasons, fmt.Sprintf("%s: no proof of %s yet", known.State, joinStates(missing)))
 		}
 	}
-	if first := missing[0]; first == Matched || first == Validated {
+	s.cost(n, known, missing, lab)
+	for _, w := range unchecked(n) {
+		s.Reasons = append(s.Reasons, w.Part+": "+w.Reading)
+	}
+}
+
+// cost adds up what seeking the missing proofs does to the node.
+func (s *PlanStep) cost(n *inventory.Node, known Node, missing []State, lab bool) {
+	switch first := missing[0]; {
+	case first == Matched || first == Validated:
 		s.Disruption.PowerCycles++
 		s.Reasons = append(s.Reasons, "it is power-cycled only if its agent no longer answers")
+	case first == Provisioned && known.Boot != nil && known.Boot.Home != nil:
+		s.Reasons = append(s.Reasons, "the agent on it is asked to reboot it; it is power-cycled only if that agent no longer answers")
 	}
-	for _, m := range missing {
+	for i, m := range missing {
 		st, _ := StageOf(m)
 		if lab {
 			s.DurationS += st.InLab.Seconds()
@@ -152,19 +178,18 @@ func (s *PlanStep) decide(n *inventory.Node, known Node, lab bool) {
 		case Boot:
 			s.Disruption.PowerCycles++
 		case BootImage:
-			if missingProofs(known, s.Redo)[0] == m {
-				s.Disruption.PowerCycles++ // no bring-up agent to ask
+			if i == 0 {
+				s.Disruption.PowerCycles++ // the most it may cost: no bring-up agent is there to ask
 			} else {
 				s.Disruption.Reboots++
 			}
 		case BurnIn:
+			s.Disruption.BurnInS = burnInTime(n).Seconds()
+			s.DurationS += s.Disruption.BurnInS
 			for _, b := range burnInStages(n) {
 				s.Reasons = append(s.Reasons, fmt.Sprintf("burn-in %s %s (%s) is declared; this version cannot run it and the node will stop there", b.Name, b.Want, b.Source))
 			}
 		}
-	}
-	for _, w := range unchecked(n) {
-		s.Reasons = append(s.Reasons, w.Part+": "+w.Reading)
 	}
 }
 
@@ -174,31 +199,29 @@ func (s PlanStep) held(reason string) PlanStep {
 }
 
 // fallen are the proofs whose declared values have changed, and the later ones
-// that fall with them, in the order of the chain.
-func fallen(known Node, facets map[string]string, reasons *[]string) []State {
-	redo := map[State]bool{}
-	for _, st := range Chain[1:] {
+// that fall with them, in the order of the chain: all of them for a node that
+// is to be proven anew. The changes become reasons.
+func (s *PlanStep) fallen(known Node, facets []facet) []State {
+	redo := make([]bool, len(Chain))
+	for i, st := range Chain {
 		p, ok := known.Proofs[st.State]
 		if !ok {
 			continue
 		}
-		changed := differences(p.Facets, only(facets, st.Facets))
+		changed := changes(p.Facets, facets, st.Facets)
+		s.because(changed)
 		if len(changed) == 0 {
 			continue
 		}
-		for _, c := range changed {
-			if !slices.Contains(*reasons, c) {
-				*reasons = append(*reasons, c)
-			}
-		}
-		redo[st.State] = true
+		redo[i] = true
 		for _, later := range st.Redo {
-			redo[later] = true
+			redo[position(later)] = true
 		}
 	}
 	var out []State
-	for _, st := range Chain {
-		if redo[st.State] {
+	for i, st := range Chain {
+		_, proven := known.Proofs[st.State]
+		if redo[i] || s.Replace && proven {
 			out = append(out, st.State)
 		}
 	}
@@ -242,34 +265,6 @@ func planRemovals(c *inventory.Cluster, have Known) []PlanStep {
 	}
 	sort.Slice(out, func(i, j int) bool { return out[i].Name < out[j].Name })
 	return out
-}
-
-// summarise counts; the duration is that of waves of `concurrency` nodes.
-func (p *Plan) summarise(concurrency int) {
-	longest := 0.0
-	working := 0
-	for _, s := range p.Nodes {
-		switch s.Action {
-		case ActionBringUp:
-			p.Summary.BringUp++
-		case ActionChange:
-			p.Summary.Change++
-		case ActionRemove:
-			p.Summary.Remove++
-		case ActionHeld:
-			p.Summary.Held++
-		default:
-			p.Summary.NoChange++
-		}
-		if s.DurationS > 0 {
-			working++
-		}
-		p.Summary.PowerCycles += s.Disruption.PowerCycles
-		p.Summary.DiskErasures += s.Disruption.DiskErasures
-		longest = max(longest, s.DurationS)
-	}
-	waves := math.Ceil(float64(working) / float64(max(concurrency, 1)))
-	p.Summary.DurationS = longest * waves
 }
 
 func orUnsaid(reason string) string {

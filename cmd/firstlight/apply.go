@@ -34,7 +34,8 @@ it again: it goes on where it was, without a second power cycle.
 
 Exits 0 only if every targeted node is ready.`,
 		Example: `  firstlight apply racks/a
-  firstlight apply -target rack=a01 -auto-approve racks/a
+  firstlight apply -target rack=a01 -exclude hnode007 -auto-approve racks/a
+  firstlight apply -replace hnode017 racks/a # prove it anew from the BMC up
   firstlight apply -plan a.plan racks/a      # exactly what was saved, or nothing`,
 		Args: cobra.MaximumNArgs(1),
 		RunE: func(c *cobra.Command, args []string) error {
@@ -43,12 +44,16 @@ Exits 0 only if every targeted node is ready.`,
 	}
 	a.inventoryFlags(c)
 	a.targetFlag(c)
+	a.replaceFlag(c)
 	c.Flags().StringVar(&opt.planFile, "plan", "", "carry out a saved plan")
 	c.Flags().BoolVar(&opt.autoApprove, "auto-approve", false, "do not ask")
 	return c
 }
 
 func (a *app) apply(ctx context.Context, dir string, opt applyOptions) error {
+	if opt.planFile != "" && len(a.targets)+len(a.exclude)+len(a.replace) > 0 {
+		return errors.New("a saved plan has its targets and replacements already: leave -target, -exclude and -replace out")
+	}
 	s, err := a.load(dir)
 	if err != nil {
 		return err
@@ -114,10 +119,7 @@ func (a *app) agreedPlan(s *site, known provision.Known, opt applyOptions) (prov
 		if saved, err = loadPlan(opt.planFile); err != nil {
 			return saved, err
 		}
-		if len(a.targets) > 0 {
-			return saved, errors.New("a saved plan has its targets already: leave -target out")
-		}
-		a.targets = saved.Targets
+		a.targets, a.replace = saved.Targets, saved.Replace
 	}
 	plan, err := a.makePlan(s, known)
 	if err != nil {

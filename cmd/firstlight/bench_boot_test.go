@@ -1,7 +1,7 @@
 //go:build bench
 
 // The measurements take minutes and judge this host, not the code alone: they
-// are built for `make bench-boot` only.
+// are built for `make bench-boot` and `make bench-plan` only.
 
 package main
 

@@ -32,6 +32,8 @@ type app struct {
 	vars           []string
 	varFiles       []string
 	targets        []string
+	exclude        []string
+	replace        []string
 	entered        bool // this process was started anew inside the lab's namespace
 }
 
@@ -126,11 +128,24 @@ func (a *app) inventoryFlags(c *cobra.Command) {
 	f.StringArrayVar(&a.varFiles, "var-file", nil, "read variables from a `FILE`; may be given again")
 }
 
-// targetFlag adds -target to a verb that can be narrowed.
+// targetFlag adds -target and -exclude to a verb that can be narrowed.
 func (a *app) targetFlag(c *cobra.Command) {
-	// An array, not a slice: hnode[001-003,007] is one value.
-	c.Flags().StringArrayVar(&a.targets, "target", nil, "only these `NODES`: names, ranges (hnode[001-064,070]), rack=a01; may be given again")
-	if err := c.RegisterFlagCompletionFunc("target", a.completeTargets); err != nil {
-		panic(err) // the flag was defined on the line before
+	// Arrays, not slices: hnode[001-003,007] is one value.
+	c.Flags().StringArrayVar(&a.targets, "target", nil, "only these `NODES`: names, ranges (hnode[001-064,070]), rack=a01, hardware=h200x8, image=compute; may be given again")
+	c.Flags().StringArrayVar(&a.exclude, "exclude", nil, "not these `NODES`, written as for -target; may be given again")
+	a.completeNodeFlags(c, "target", "exclude")
+}
+
+// replaceFlag adds -replace to a verb that plans.
+func (a *app) replaceFlag(c *cobra.Command) {
+	c.Flags().StringArrayVar(&a.replace, "replace", nil, "prove these `NODES` anew from the BMC up, written as for -target; may be given again")
+	a.completeNodeFlags(c, "replace")
+}
+
+func (a *app) completeNodeFlags(c *cobra.Command, flags ...string) {
+	for _, f := range flags {
+		if err := c.RegisterFlagCompletionFunc(f, a.completeTargets); err != nil {
+			panic(err) // the flag was defined on the line before
+		}
 	}
 }

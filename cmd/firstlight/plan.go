@@ -6,8 +6,9 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
+	"maps"
 	"os"
+	"slices"
 	"strings"
 	"time"
 
@@ -30,24 +31,39 @@ const planFormat = "firstlight plan 1"
 func (a *app) planCommand() *cobra.Command {
 	var out string
 	var detailed bool
+	var refresh bool
 	c := &cobra.Command{
 		Use:   "plan [DIR]",
 		Short: "Show what apply would do, and why",
 		Long: `Compare the inventory with what the journal knows and print, per node, what
-apply would do and why, and what that disrupts. Nothing is touched.`,
+apply would do and why, and what that disrupts. Nothing is touched. Nodes whose
+steps are alike share an entry; sums by rack and by hardware class follow.
+
+With -refresh-only it makes no plan: it asks the BMC of every node that has a
+proof who it is and whether the node is on, and reports what is no longer as it
+is known, and what is declared otherwise than it was proven. It changes nothing,
+not even the journal.`,
 		Example: `  firstlight plan racks/a
   firstlight plan -target 'hnode[001-008]' -out a.plan racks/a
   firstlight apply -plan a.plan racks/a
-  firstlight plan -detailed-exitcode racks/a   # 0 nothing to do, 1 error, 2 changes`,
+  firstlight plan -exclude rack=a07 -exclude hardware=spare racks/a
+  firstlight plan -replace hnode017 racks/a    # prove it anew from the BMC up
+  firstlight plan -refresh-only racks/a        # what has drifted
+  firstlight plan -detailed-exitcode racks/a   # 0 nothing to do, 1 error, 2 changes or drift`,
 		Args: cobra.MaximumNArgs(1),
 		RunE: func(c *cobra.Command, args []string) error {
+			if refresh {
+				return a.drift(c.Context(), dirArg(args, 0), out, detailed)
+			}
 			return a.plan(c.Context(), dirArg(args, 0), out, detailed)
 		},
 	}
 	a.inventoryFlags(c)
 	a.targetFlag(c)
+	a.replaceFlag(c)
+	c.Flags().BoolVar(&refresh, "refresh-only", false, "report what has drifted from what is known, and plan nothing")
 	c.Flags().StringVar(&out, "out", "", "save the plan to a `FILE` for apply -plan")
-	c.Flags().BoolVar(&detailed, "detailed-exitcode", false, "exit 0 when there is nothing to do, 1 on error, 2 when there are changes")
+	c.Flags().BoolVar(&detailed, "detailed-exitcode", false, "exit 0 when there is nothing to do, 1 on error, 2 when there are changes (with -refresh-only: drift)")
 	return c
 }
 
@@ -92,11 +108,10 @@ func (s *site) known(ctx context.Context) (provision.Known, error) {
 		return known, err
 	}
 	defer j.Close()
-	events, _, err := j.Read(ctx, 0)
-	if err != nil {
-		return known, err
-	}
-	_, err = known.Fold(events)
+	_, err = j.Each(ctx, 0, func(events []provision.Event) error {
+		_, err := known.Fold(events)
+		return err
+	})
 	return known, err
 }
 
@@ -109,7 +124,44 @@ func (a *app) makePlan(s *site, known provision.Known) (provision.Plan, error) {
 	if err != nil {
 		return provision.Plan{}, err
 	}
-	return provision.MakePlan(want, known, targets, time.Now()), nil
+	if want.Replace, err = a.replaced(s); err != nil {
+		return provision.Plan{}, err
+	}
+	p := provision.MakePlan(want, known, targets, time.Now())
+	return p, refusedReplacement(p, want.Replace)
+}
+
+// replaced resolves -replace.
+func (a *app) replaced(s *site) (map[string]bool, error) {
+	if len(a.replace) == 0 {
+		return nil, nil
+	}
+	nodes, err := s.Cluster.Select(a.replace)
+	if err != nil {
+		return nil, fmt.Errorf("-replace: %w", err)
+	}
+	names := map[string]bool{}
+	for _, n := range nodes {
+		names[n.Name] = true
+	}
+	return names, nil
+}
+
+// refusedReplacement says which nodes cannot be proven anew: those that wait
+// for a person, and those that the plan is not about.
+func refusedReplacement(p provision.Plan, replace map[string]bool) error {
+	left := maps.Clone(replace)
+	for _, step := range p.Nodes {
+		if replace[step.Name] && step.Action == provision.ActionHeld {
+			return fmt.Errorf("-replace: %s waits for a person (%s) and is left alone", step.Name, strings.Join(step.Reasons, "; "))
+		}
+		delete(left, step.Name)
+	}
+	if len(left) > 0 {
+		return fmt.Errorf("-replace: %s %s not among the nodes that -target and -exclude leave",
+			inventory.Fold(slices.Collect(maps.Keys(left))), plural(len(left), "is", "are"))
+	}
+	return nil
 }
 
 func savePlan(file string, p provision.Plan) error {
@@ -152,106 +204,6 @@ func stale(file string, saved, now provision.Plan) error {
 	}
 	return nil
 }
-
-var planSigns = map[string][2]string{
-	provision.ActionBringUp: {"+", "32"},
-	provision.ActionChange:  {"~", "33"},
-	provision.ActionRemove:  {"-", "31"},
-	provision.ActionHeld:    {"!", "35"},
-}
-
-// printPlan writes the plan for a person. Nodes whose steps are alike share one
-// entry.
-func printPlan(w io.Writer, p provision.Plan, colour bool) {
-	if !p.Changes() && p.Summary.Held == 0 {
-		fmt.Fprintf(w, "No changes. %d %s ready and rest on what is declared.\n", p.Summary.NoChange, plural(p.Summary.NoChange, "node is", "nodes are"))
-		return
-	}
-	for _, g := range groupSteps(p.Nodes) {
-		s := g.step
-		sign := planSigns[s.Action]
-		what := fmt.Sprintf("%s -> %s", s.From, s.To)
-		switch s.Action {
-		case provision.ActionRemove:
-			what = "close the record"
-		case provision.ActionHeld:
-			what = "left alone"
-		}
-		rack := ""
-		if s.Rack != "" {
-			rack = " (rack " + s.Rack + ")"
-		}
-		fmt.Fprintf(w, "%s %s%s: %s\n", paint(colour, sign[1], sign[0]), inventory.Fold(g.names), rack, what)
-		for _, r := range s.Reasons {
-			fmt.Fprintf(w, "    because %s\n", r)
-		}
-		if d := disruption(s.Disruption, len(g.names)); d != "" {
-			fmt.Fprintf(w, "    costs %s, about %s\n", d, about(seconds(s.DurationS)))
-		}
-	}
-	fmt.Fprintln(w)
-	fmt.Fprintln(w, summaryLine(p.Summary))
-	if p.Summary.Held > 0 {
-		fmt.Fprintf(w, "%d %s for a person.\n", p.Summary.Held, plural(p.Summary.Held, "node waits", "nodes wait"))
-	}
-}
-
-// summaryLine is the disruption line.
-func summaryLine(s provision.Summary) string {
-	return fmt.Sprintf("Plan: %d to bring up, %d to change, %d to remove. %d power %s, %d disk %s, about %s.",
-		s.BringUp, s.Change, s.Remove, s.PowerCycles, plural(s.PowerCycles, "cycle", "cycles"),
-		s.DiskErasures, plural(s.DiskErasures, "erasure", "erasures"), about(seconds(s.DurationS)))
-}
-
-type stepGroup struct {
-	step  provision.PlanStep
-	names []string
-}
-
-func groupSteps(steps []provision.PlanStep) []stepGroup {
-	var groups []stepGroup
-	index := map[string]int{}
-	for _, s := range steps {
-		if s.Action == provision.ActionNone {
-			continue
-		}
-		key := fmt.Sprint(s.Action, s.Rack, s.From, s.To, s.Reasons, s.Disruption)
-		i, ok := index[key]
-		if !ok {
-			i = len(groups)
-			index[key] = i
-			groups = append(groups, stepGroup{step: s})
-		}
-		groups[i].names = append(groups[i].names, s.Name)
-	}
-	return groups
-}
-
-func disruption(d provision.Disruption, nodes int) string {
-	var parts []string
-	add := func(n int, one, many string) {
-		if n > 0 {
-			each := ""
-			if nodes > 1 {
-				each = " each"
-			}
-			parts = append(parts, fmt.Sprintf("%d %s%s", n, plural(n, one, many), each))
-		}
-	}
-	add(d.PowerCycles, "power cycle", "power cycles")
-	add(d.Reboots, "reboot", "reboots")
-	add(d.DiskErasures, "disk erasure", "disk erasures")
-	return strings.Join(parts, ", ")
-}
-
-func plural(n int, one, many string) string {
-	if n == 1 {
-		return one
-	}
-	return many
-}
-
-func seconds(s float64) time.Duration { return time.Duration(s * float64(time.Second)) }
 
 func (a *app) showCommand() *cobra.Command {
 	c := &cobra.Command{

@@ -149,15 +149,19 @@ func (s *site) want(fingerprint func(name string) ([]byte, error)) (provision.Wa
 	return w, nil
 }
 
-// targetNodes resolves -target; nil means all.
+// targetNodes resolves -target and -exclude; nil means all.
 func (a *app) targetNodes(s *site) ([]*inventory.Node, error) {
-	if len(a.targets) == 0 {
+	if len(a.targets)+len(a.exclude) == 0 {
 		return nil, nil
 	}
-	return s.Cluster.Select(a.targets)
+	nodes, err := s.Cluster.Select(a.targets)
+	if err != nil {
+		return nil, err
+	}
+	return s.Cluster.Without(nodes, a.exclude)
 }
 
-// chosenNodes are those that -target names, or all.
+// chosenNodes are those that -target and -exclude leave, or all.
 func (a *app) chosenNodes(s *site) ([]*inventory.Node, error) {
 	nodes, err := a.targetNodes(s)
 	if err == nil && nodes == nil {

@@ -3,8 +3,6 @@ package main
 import (
 	"errors"
 	"fmt"
-	"maps"
-	"slices"
 	"strings"
 
 	"github.com/agext/levenshtein"
@@ -169,17 +167,16 @@ func completePower(c *cobra.Command, args []string, typed string) ([]string, cob
 	return completeDirs(c, args[1:], typed)
 }
 
-// completeTargets completes -target from the directory given, or the current one.
+// completeTargets completes flags that name nodes from the directory given, or
+// the current one.
 func (a *app) completeTargets(_ *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
-	nodes, racks := a.namesIn(dirArg(args, 0))
-	for _, r := range racks {
-		nodes = append(nodes, "rack="+r)
-	}
-	return nodes, cobra.ShellCompDirectiveNoFileComp
+	nodes, others := a.namesIn(dirArg(args, 0))
+	return append(nodes, others...), cobra.ShellCompDirectiveNoFileComp
 }
 
-// namesIn are the nodes and racks of an inventory; none where there is no good one.
-func (a *app) namesIn(dir string) (nodes, racks []string) {
+// namesIn are the nodes of an inventory and what else selects nodes of it; none
+// where there is no good one.
+func (a *app) namesIn(dir string) (nodes, others []string) {
 	cluster, _, diags := a.read(dir)
 	if diags.HasErrors() {
 		return nil, nil
@@ -187,5 +184,5 @@ func (a *app) namesIn(dir string) (nodes, racks []string) {
 	for _, n := range cluster.Nodes {
 		nodes = append(nodes, n.Name)
 	}
-	return nodes, slices.Sorted(maps.Keys(cluster.Racks))
+	return nodes, cluster.Selectors()
 }

@@ -11,6 +11,7 @@ import (
 	"strconv"
 	"time"
 
+	fastjson "github.com/segmentio/encoding/json"
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"google.golang.org/grpc/connectivity"
 
@@ -136,11 +137,50 @@ func (j *Journal) putAnew(ctx context.Context, c *clientv3.Client, after int64, 
 
 // Read returns all events after a serial, in order, and the last serial.
 func (j *Journal) Read(ctx context.Context, after int64) ([]provision.Event, int64, error) {
-	events, last, _, err := j.read(ctx, after)
-	if errors.Is(err, errEmpty) {
-		return nil, 0, nil
+	var events []provision.Event
+	last, err := j.Each(ctx, after, func(some []provision.Event) error {
+		events = append(events, some...)
+		return nil
+	})
+	if err != nil {
+		return nil, 0, err
 	}
-	return events, last, err
+	return events, last, nil
+}
+
+// Each is Read for a journal that should not be held in memory as a whole: it
+// calls do with all events after a serial, in order, some at a time, while it
+// reads the next ones, and returns the last serial. An error of do ends it.
+func (j *Journal) Each(ctx context.Context, after int64, do func([]provision.Event) error) (int64, error) {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	type result struct {
+		last int64
+		err  error
+	}
+	pages, done := make(chan []provision.Event, 2), make(chan result, 1)
+	go func() { // ends with the journal or ctx
+		defer close(pages)
+		last, _, err := j.read(ctx, after, func(page []provision.Event) error {
+			select {
+			case pages <- page:
+				return nil
+			case <-ctx.Done():
+				return ctx.Err()
+			}
+		})
+		done <- result{last, err}
+	}()
+	for page := range pages {
+		if err := do(page); err != nil {
+			return 0, err
+		}
+	}
+	r := <-done
+	if errors.Is(r.err, errEmpty) {
+		return 0, nil
+	}
+	return r.last, r.err
 }
 
 // Last returns the last serial, 0 for an empty journal.
@@ -160,8 +200,9 @@ func (j *Journal) Last(ctx context.Context) (int64, error) {
 	return last, err
 }
 
-// read returns the etcd revision at which `last` was the last serial, too.
-func (j *Journal) read(ctx context.Context, after int64) (events []provision.Event, last, rev int64, err error) {
+// read calls do with the events after a serial, a page at a time. It returns
+// the last serial, and the etcd revision at which it was the last.
+func (j *Journal) read(ctx context.Context, after int64, do func([]provision.Event) error) (last, rev int64, err error) {
 	start := ""
 	err = j.do(ctx, func(ctx context.Context, c *clientv3.Client) error {
 		// The group that holds after+1 may begin before it.
@@ -183,31 +224,35 @@ func (j *Journal) read(ctx context.Context, after int64) (events []provision.Eve
 		return err
 	})
 	if err != nil {
-		return nil, 0, 0, err
+		return 0, 0, err
 	}
 	next := after
 	for next < last {
 		page, from, err := j.page(ctx, start)
 		if err != nil {
-			return nil, 0, 0, err
+			return 0, 0, err
 		}
 		start = from
+		var events []provision.Event
 		for _, g := range page {
 			for _, e := range g.Events {
 				if e.Serial <= next || e.Serial > last {
 					continue
 				}
 				if e.Serial != next+1 {
-					return nil, 0, 0, j.wrap(fmt.Errorf("event %d is missing (%d follows %d): the journal is damaged", next+1, e.Serial, next))
+					return 0, 0, j.wrap(fmt.Errorf("event %d is missing (%d follows %d): the journal is damaged", next+1, e.Serial, next))
 				}
 				events, next = append(events, e), e.Serial
 			}
 		}
 		if len(page) == 0 && next < last {
-			return nil, 0, 0, j.wrap(fmt.Errorf("events %d to %d are missing: the journal is damaged", next+1, last))
+			return 0, 0, j.wrap(fmt.Errorf("events %d to %d are missing: the journal is damaged", next+1, last))
+		}
+		if err := do(events); err != nil {
+			return 0, 0, err
 		}
 	}
-	return events, last, rev, nil
+	return last, rev, nil
 }
 
 // page reads groups from a key on, and returns the key to go on from.
@@ -220,7 +265,8 @@ func (j *Journal) page(ctx context.Context, start string) (page []group, from st
 		}
 		for _, kv := range resp.Kvs {
 			var g group
-			if err := json.Unmarshal(kv.Value, &g); err != nil {
+			// Five times as fast as encoding/json: what plan waits for at a large site.
+			if err := fastjson.Unmarshal(kv.Value, &g); err != nil {
 				return fmt.Errorf("read key %s: %w", kv.Key, err)
 			}
 			page, from = append(page, g), string(kv.Key)+"\x00"
@@ -230,14 +276,28 @@ func (j *Journal) page(ctx context.Context, start string) (page []group, from st
 	return page, from, err
 }
 
+// errEnough ends a reading whose consumer wants no more.
+var errEnough = errors.New("the consumer has enough")
+
 // Watch yields the events after a serial, those already there and then new
 // ones as they are written, until ctx ends. It survives the end of the process
 // that serves the journal. An error is yielded once, and ends it.
 func (j *Journal) Watch(ctx context.Context, after int64) iter.Seq2[provision.Event, error] {
 	return func(yield func(provision.Event, error) bool) {
 		for ctx.Err() == nil {
-			events, _, rev, err := j.read(ctx, after)
+			enough := false
+			_, rev, err := j.read(ctx, after, func(events []provision.Event) error {
+				for _, e := range events {
+					if enough = !yield(e, nil); enough {
+						return errEnough
+					}
+					after = e.Serial
+				}
+				return nil
+			})
 			switch {
+			case enough:
+				return
 			case ctx.Err() != nil:
 				return
 			case errors.Is(err, errEmpty): // nobody has written yet
@@ -246,12 +306,6 @@ func (j *Journal) Watch(ctx context.Context, after int64) iter.Seq2[provision.Ev
 			case err != nil:
 				yield(provision.Event{}, err)
 				return
-			}
-			for _, e := range events {
-				if !yield(e, nil) {
-					return
-				}
-				after = e.Serial
 			}
 			if !j.follow(ctx, &after, rev+1, yield) {
 				return
