@@ -110,11 +110,14 @@ var rules = []rule{
 		{"fabric/mad", "how the fabric is read"},
 		{"inventory", "the declared topology"},
 		{"provision/acceptance", "its checks and verdicts"},
+	}, tests: []edge{
+		{"internal/ibsimtest", "reads what a foreign tool prints of a simulated fabric"},
 	}},
 	{pkg: "fabric/roce"},
 	// Leaves: the standard library and third parties only.
 	{pkg: "fabric/mad"},
 	{pkg: "internal/archtest"},
+	{pkg: "internal/ibsimtest"},
 	{pkg: "internal/refbmc"},
 	{pkg: "inventory"},
 	{pkg: "provision/acceptance"},
