@@ -110,6 +110,8 @@ var rules = []rule{
 		{"fabric/mad", "how the fabric is read"},
 		{"inventory", "the declared topology"},
 		{"provision/acceptance", "its checks and verdicts"},
+	}, tests: []edge{
+		{"internal/ibsimtest", "reads what a foreign tool prints of a simulated fabric"},
 	}},
 	{pkg: "fabric/roce"},
 	{pkg: "inventory", may: []edge{
@@ -119,6 +121,7 @@ var rules = []rule{
 	{pkg: "examples/generate"},
 	{pkg: "fabric/mad"},
 	{pkg: "internal/archtest"},
+	{pkg: "internal/ibsimtest"},
 	{pkg: "internal/refbmc"},
 	{pkg: "inventory/topology"},
 	{pkg: "provision/acceptance"},

@@ -1,0 +1,102 @@
+// Package ibsimtest runs ibsim, the InfiniBand fabric simulator of Debian's
+// ibsim-utils, and the diagnostic tools against it: the foreign peer that our
+// reading of fabrics is tested with. It needs no /dev/infiniband and no root.
+package ibsimtest
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"sync/atomic"
+	"testing"
+	"time"
+)
+
+// preload turns a tool's MADs into messages to ibsim.
+const preload = "/usr/lib/x86_64-linux-gnu/umad2sim/libumad2sim.so"
+
+var runs atomic.Int64
+
+// Sim is a running simulator.
+type Sim struct {
+	// Console takes ibsim's commands, as `Unlink "leaf-01"[1]`.
+	Console io.Writer
+
+	t    testing.TB
+	sock string
+	host string
+}
+
+// Start simulates the fabric of a net file until the test ends. Tools see it
+// from the node that is called attach in the file. A test without ibsim or the
+// tools is skipped.
+func Start(t testing.TB, netFile, attach string) *Sim {
+	t.Helper()
+	for _, tool := range []string{"ibsim", "ibnetdiscover"} {
+		if _, err := exec.LookPath(tool); err != nil {
+			t.Skipf("needs %s", tool)
+		}
+	}
+	if _, err := os.Stat(preload); err != nil {
+		t.Skipf("needs %s", preload)
+	}
+	file := filepath.Join(t.TempDir(), "net")
+	if err := os.WriteFile(file, []byte(netFile), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	s := &Sim{t: t, host: attach, sock: fmt.Sprintf("firstlight-%d-%d", os.Getpid(), runs.Add(1))}
+	cmd := exec.Command("ibsim", "-s", "-N", "8000", "-S", "600", "-P", "60000", file)
+	cmd.Env = append(os.Environ(), "IBSIM_SOCKNAME="+s.sock)
+	var log bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &log, &log
+	console, err := cmd.StdinPipe()
+	if err == nil {
+		err = cmd.Start()
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.Console = console
+	t.Cleanup(func() {
+		console.Close() // the end of its console is its own
+		_ = cmd.Process.Kill()
+		_ = cmd.Wait()
+		if t.Failed() {
+			t.Logf("ibsim: %s", log.String())
+		}
+	})
+	return s
+}
+
+// Run runs one tool against the simulated fabric and returns what it prints.
+// While the simulator still reads its file, the tool is tried again.
+func (s *Sim) Run(tool string, args ...string) string {
+	s.t.Helper()
+	var errs bytes.Buffer
+	for begin := time.Now(); ; time.Sleep(100 * time.Millisecond) {
+		errs.Reset()
+		out, err := s.once(&errs, tool, args...)
+		if err == nil {
+			return out
+		}
+		if time.Since(begin) > 20*time.Second {
+			s.t.Fatalf("%s %q: %v\n%s", tool, args, err, errs.String())
+		}
+	}
+}
+
+func (s *Sim) once(errs io.Writer, tool string, args ...string) (string, error) {
+	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, tool, args...)
+	cmd.WaitDelay = time.Second
+	cmd.Env = append(os.Environ(), "LD_PRELOAD="+preload, "SIM_HOST="+s.host, "IBSIM_SOCKNAME="+s.sock)
+	var out bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &out, errs
+	err := cmd.Run()
+	return out.String(), err
+}
