@@ -7,6 +7,7 @@ import (
 
 	"github.com/hashicorp/hcl/v2"
 	"github.com/hashicorp/hcl/v2/ext/dynblock"
+	"github.com/hashicorp/hcl/v2/hclsyntax"
 	"github.com/zclconf/go-cty/cty"
 	"github.com/zclconf/go-cty/cty/convert"
 )
@@ -319,6 +320,12 @@ func (ev *evaluator) contentDiags(diags hcl.Diagnostics, s *blockSchema, b *hcl.
 // decodeAttr evaluates and converts one attribute.
 func (ev *evaluator) decodeAttr(in *inst, a *attrSchema, attr *hcl.Attribute) {
 	rng := attr.Expr.Range()
+	if a.kind == kindCables {
+		if cables, ok := in.sc.cables(attr.Expr, in.each); ok {
+			in.vals[a.name] = val{cty: cty.DynamicVal, x: cables, rng: rng}
+			return
+		}
+	}
 	v, ok := in.sc.value(attr.Expr, in.each)
 	in.vals[a.name] = val{cty: cty.DynamicVal, rng: rng}
 	if !ok {
@@ -358,6 +365,21 @@ func (ev *evaluator) decodeAttr(in *inst, a *attrSchema, attr *hcl.Attribute) {
 		x = nil
 	}
 	in.vals[a.name] = val{cty: plain, x: x, rng: rng}
+}
+
+// cables are those of csvdecode(TEXT), written so, where nothing is wrong with them.
+func (sc *scope) cables(expr hcl.Expression, ea *each) ([]Cable, bool) {
+	call, ok := expr.(*hclsyntax.FunctionCallExpr)
+	if !ok || call.Name != "csvdecode" || len(call.Args) != 1 || call.ExpandFinal {
+		return nil, false
+	}
+	before := len(sc.ev.diags)
+	v, ok := sc.value(call.Args[0], ea)
+	if !ok || v.Type() != cty.String || v.IsMarked() || !v.IsKnown() || v.IsNull() {
+		sc.ev.diags = sc.ev.diags[:before] // they come again with the whole expression
+		return nil, false
+	}
+	return sc.ev.csvCables(v.AsString(), sc.ev.texts[v.AsString()])
 }
 
 // unsetSecrets are the environment variables that would give the sensitive

@@ -1,9 +1,12 @@
 package inventory
 
 import (
+	"encoding/csv"
 	"fmt"
+	"io"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -259,6 +262,49 @@ func (ev *evaluator) convertCables(a *attrSchema, v cty.Value, rng hcl.Range, ea
 	return cables, true // the good ones are still worth checking
 }
 
+// csvCables makes the cables of a CSV text without a value for every cell,
+// which for a large fabric is most of the work. ok is false where a row needs
+// a closer look, or the text is no CSV; convertCables then says so.
+func (ev *evaluator) csvCables(text, file string) (cables []Cable, ok bool) {
+	r := csv.NewReader(strings.NewReader(strings.TrimPrefix(text, byteOrderMark)))
+	r.ReuseRecord = true
+	header, err := r.Read()
+	if err != nil || file == "" {
+		return nil, false
+	}
+	var at [4]int
+	for i, col := range cableColumns {
+		at[i] = slices.Index(header, col)
+		if at[i] < 0 || slices.Contains(header[at[i]+1:], col) {
+			return nil, false
+		}
+	}
+	if dup := slices.Compact(slices.Sorted(slices.Values(header))); len(dup) != len(header) {
+		return nil, false
+	}
+	first := ev.lineRange(file, 1)
+	starts := ev.lines[first.Filename]
+	cables = make([]Cable, 0, len(starts))
+	for {
+		rec, err := r.Read()
+		if err == io.EOF {
+			return cables, true
+		}
+		if err != nil {
+			return nil, false
+		}
+		var ends [4]string
+		for i := range ends {
+			if ends[i] = strings.TrimSpace(rec[at[i]]); ends[i] == "" {
+				return nil, false
+			}
+		}
+		line, _ := r.FieldPos(0)
+		c := Cable{ADevice: ends[0], APort: ends[1], BDevice: ends[2], BPort: ends[3], Row: line, Range: rangeOfLine(first.Filename, line, starts)}
+		cables = append(cables, c)
+	}
+}
+
 func cableEnds(e cty.Value) ([4]string, bool) {
 	var ends [4]string
 	if e.IsNull() || (!e.Type().IsObjectType() && !e.Type().IsMapType()) {
@@ -303,13 +349,22 @@ func (ev *evaluator) rowRange(at string) hcl.Range {
 	if i < 0 {
 		return hcl.Range{Filename: at}
 	}
-	fmt.Sscan(at[i+1:], &line)
-	name := at[:i]
+	line, _ = strconv.Atoi(at[i+1:]) // 0 for what nobody here wrote
+	return ev.lineRange(at[:i], line)
+}
+
+// lineRange is a line of a file that was read.
+func (ev *evaluator) lineRange(name string, line int) hcl.Range {
 	if !filepath.IsAbs(name) {
 		name = filepath.Join(ev.dir, name)
 	}
+	return rangeOfLine(name, line, ev.lines[name])
+}
+
+// rangeOfLine is a line of a file whose lines begin at starts.
+func rangeOfLine(name string, line int, starts []int) hcl.Range {
 	r := hcl.Range{Filename: name, Start: hcl.Pos{Line: line, Column: 1}, End: hcl.Pos{Line: line, Column: 1}}
-	if starts := ev.lines[name]; line >= 1 && line < len(starts) {
+	if line >= 1 && line < len(starts) {
 		r.Start.Byte, r.End.Byte = starts[line-1], max(starts[line-1], starts[line]-1)
 		r.End.Column += r.End.Byte - r.Start.Byte
 	}

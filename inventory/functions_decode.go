@@ -33,6 +33,9 @@ func (sc *scope) csvFunc() function.Function {
 	})
 }
 
+// byteOrderMark is what spreadsheets write before a CSV.
+const byteOrderMark = "\ufeff"
+
 func decodeCSV(text, file string) (cty.Value, error) {
 	where := func(line int) string {
 		if file == "" {
@@ -40,7 +43,7 @@ func decodeCSV(text, file string) (cty.Value, error) {
 		}
 		return fmt.Sprintf("%s:%d", file, line)
 	}
-	r := csv.NewReader(bytes.NewReader([]byte(strings.TrimPrefix(text, "\ufeff")))) // spreadsheets write a byte order mark
+	r := csv.NewReader(bytes.NewReader([]byte(strings.TrimPrefix(text, byteOrderMark))))
 	header, err := r.Read()
 	if err == io.EOF {
 		return cty.NilVal, errors.New("the CSV is empty: it needs a header line")

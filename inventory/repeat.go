@@ -88,11 +88,19 @@ func (sc *scope) eaches(expr hcl.Expression, block string) ([]*each, bool) {
 		sc.errorAt(rng, "Wrong type", "for_each must be a map, an object, or a list of strings; this is %s.", friendly(v))
 		return nil, false
 	}
-	keyed := v.Type().IsObjectType() || v.Type().IsMapType()
-	var out []*each
+	out := make([]*each, 0, v.LengthInt())
+	if t := v.Type(); t.IsObjectType() {
+		for _, key := range keys(t.AttributeTypes()) {
+			if key != refAttr && key != atAttr {
+				val := v.GetAttr(key)
+				out = append(out, &each{block: block, key: key, value: val, at: rowOf(val), in: sc.inside()})
+			}
+		}
+		return out, true
+	}
 	for it := v.ElementIterator(); it.Next(); {
 		key, val := it.Element()
-		if !keyed {
+		if !v.Type().IsMapType() {
 			key = val
 			if val.Type() != cty.String {
 				sc.errorAt(rng, "Wrong type", "for_each over a list takes strings; this has %s. Make a map: { for x in LIST : x.name => x }.", friendly(val))
@@ -103,7 +111,7 @@ func (sc *scope) eaches(expr hcl.Expression, block string) ([]*each, bool) {
 			sc.errorAt(rng, "Sensitive for_each", "for_each must not depend on a sensitive value: its keys become names.")
 			return nil, false
 		}
-		if key.IsNull() || !key.IsKnown() || key.AsString() == refAttr || key.AsString() == atAttr {
+		if key.IsNull() || !key.IsKnown() {
 			continue
 		}
 		out = append(out, &each{block: block, key: key.AsString(), value: val, at: rowOf(val), in: sc.inside()})
