@@ -37,37 +37,56 @@ type inst struct {
 	name   string // of a top-level block: what the cluster calls it; of a nested one: its label
 	each   *each
 	rng    hcl.Range
-	vals   map[string]val
+	vals   []val // in the order of the schema's attributes; nil for none
 	subs   []*inst
-	obj    any // the *Rack, *Hardware, … made of it
+	fresh  bool // its blocks were made for it alone, by dynamic
+	obj    any  // the *Rack, *Hardware, … made of it
 	ref    cty.Value
 }
 
 // val is one decoded attribute.
 type val struct {
-	cty cty.Value
-	x   any // as the kind says: string, int, Size, netip.Addr, *inst, …
-	rng hcl.Range
+	there bool
+	cty   cty.Value
+	x     any // as the kind says: string, int, Size, netip.Addr, *inst, …
+	rng   hcl.Range
+}
+
+// val is a decoded attribute; there is false where it is absent.
+func (in *inst) val(name string) val {
+	if i := in.schema.index(name); i >= 0 && i < len(in.vals) {
+		return in.vals[i]
+	}
+	return val{}
+}
+
+// set keeps the value of the attribute at index i of the schema.
+func (in *inst) set(i int, v val) {
+	if in.vals == nil {
+		in.vals = make([]val, len(in.schema.attrs))
+	}
+	v.there = true
+	in.vals[i] = v
 }
 
 // get returns a decoded attribute, or the zero value where it is absent or wrong.
 func get[T any](in *inst, name string) T {
-	x, _ := in.vals[name].x.(T)
+	x, _ := in.val(name).x.(T)
 	return x
 }
 
 // has reports whether the attribute is there and right.
-func (in *inst) has(name string) bool { return in.vals[name].x != nil }
+func (in *inst) has(name string) bool { return in.val(name).x != nil }
 
 // wrong reports whether the attribute is there, and its value could not be used.
 func (in *inst) wrong(name string) bool {
-	v, there := in.vals[name]
-	return there && v.x == nil
+	v := in.val(name)
+	return v.there && v.x == nil
 }
 
 // at is the range of an attribute, or of the block where it is absent.
 func (in *inst) at(name string) hcl.Range {
-	if v, ok := in.vals[name]; ok && !v.rng.Empty() {
+	if v := in.val(name); v.there && !v.rng.Empty() {
 		return v.rng
 	}
 	return in.rng
@@ -164,7 +183,7 @@ func (sc *scope) expand(d *declared, from hcl.Range, ea *each) bool {
 // instantiate decodes one instance and registers its name.
 func (sc *scope) instantiate(d *declared, ea *each) {
 	ev := sc.ev
-	in := &inst{schema: d.schema, sc: sc, each: ea, rng: d.block.DefRange, vals: map[string]val{}}
+	in := &inst{schema: d.schema, sc: sc, each: ea, rng: d.block.DefRange}
 	local := d.label
 	switch {
 	case ea == nil:
@@ -179,7 +198,7 @@ func (sc *scope) instantiate(d *declared, ea *each) {
 	in.name = local
 	content := d.content
 	if d.dynamo {
-		content = sc.dynamicContent(d, in.each)
+		content, in.fresh = sc.dynamicContent(d, in.each), true
 	}
 	ev.decode(in, content)
 	if n := get[string](in, "name"); n != "" {
@@ -257,12 +276,12 @@ func (ev *evaluator) decode(in *inst, content *hcl.BodyContent) {
 	for i := range in.schema.attrs {
 		a := &in.schema.attrs[i]
 		if attr := content.Attributes[a.name]; attr != nil {
-			ev.decodeAttr(in, a, attr)
+			ev.decodeAttr(in, i, attr)
 		}
-		if !in.has(a.name) && a.def != "" && in.vals[a.name].cty == cty.NilVal {
+		if a.def != "" && !in.has(a.name) && in.val(a.name).cty == cty.NilVal {
 			v := cty.StringVal(a.def)
 			x, _ := ev.convert(a, v, in.rng, nil)
-			in.vals[a.name] = val{cty: v, x: x}
+			in.set(i, val{cty: v, x: x})
 		}
 	}
 	seen := map[string]*hcl.Block{}
@@ -271,7 +290,7 @@ func (ev *evaluator) decode(in *inst, content *hcl.BodyContent) {
 		if s == nil {
 			continue
 		}
-		sub := &inst{schema: s, sc: in.sc, each: in.each, rng: b.DefRange, vals: map[string]val{}}
+		sub := &inst{schema: s, sc: in.sc, fresh: in.fresh, each: in.each, rng: b.DefRange}
 		key := b.Type
 		if len(b.Labels) > 0 {
 			sub.name = b.Labels[0]
@@ -282,9 +301,7 @@ func (ev *evaluator) decode(in *inst, content *hcl.BodyContent) {
 			continue
 		}
 		seen[key] = b
-		c, diags := b.Body.Content(s.hclSchema())
-		ev.contentDiags(diags, s, b, in.each)
-		ev.decode(sub, c)
+		ev.decode(sub, ev.content(b, sub))
 		in.subs = append(in.subs, sub)
 	}
 	for _, s := range in.schema.blocks {
@@ -292,6 +309,19 @@ func (ev *evaluator) decode(in *inst, content *hcl.BodyContent) {
 			ev.errorAt(in.rng, in.each, "Missing "+s.name+" block", "A %s needs a %s block: %s.", in.schema.name, s.name, s.need)
 		}
 	}
+}
+
+// content is what HCL makes of a nested block, the same for every instance.
+func (ev *evaluator) content(b *hcl.Block, in *inst) *hcl.BodyContent {
+	if c := ev.contents[b]; c != nil {
+		return c
+	}
+	c, diags := b.Body.Content(in.schema.hclSchema())
+	ev.contentDiags(diags, in.schema, b, in.each)
+	if len(diags) == 0 && !in.fresh {
+		ev.contents[b] = c
+	}
+	return c
 }
 
 // unknownName finds the name in HCL's messages about unknown arguments and blocks.
@@ -318,25 +348,25 @@ func (ev *evaluator) contentDiags(diags hcl.Diagnostics, s *blockSchema, b *hcl.
 }
 
 // decodeAttr evaluates and converts one attribute.
-func (ev *evaluator) decodeAttr(in *inst, a *attrSchema, attr *hcl.Attribute) {
-	rng := attr.Expr.Range()
+func (ev *evaluator) decodeAttr(in *inst, i int, attr *hcl.Attribute) {
+	a, rng := &in.schema.attrs[i], attr.Expr.Range()
 	if a.kind == kindCables {
 		if cables, ok := in.sc.cables(attr.Expr, in.each); ok {
-			in.vals[a.name] = val{cty: cty.DynamicVal, x: cables, rng: rng}
+			in.set(i, val{cty: cty.DynamicVal, x: cables, rng: rng})
 			return
 		}
 	}
 	v, ok := in.sc.value(attr.Expr, in.each)
-	in.vals[a.name] = val{cty: cty.DynamicVal, rng: rng}
+	in.set(i, val{cty: cty.DynamicVal, rng: rng})
 	if !ok {
 		return
 	}
 	if a.kind == kindRefs || a.kind == kindRef && refOf(v) != nil {
 		x, _ := ev.convert(a, v, rng, in.each)
-		in.vals[a.name] = val{cty: v, x: x, rng: rng}
+		in.set(i, val{cty: v, x: x, rng: rng})
 		return
 	}
-	plain, marks := v.UnmarkDeep()
+	plain, marks := unmark(v)
 	if len(marks) > 0 && !a.sensitive {
 		ev.errorAt(rng, in.each, "Sensitive value shown", "%s is shown in plans and reports, and this value is sensitive.", a.name)
 		return
@@ -353,9 +383,9 @@ func (ev *evaluator) decodeAttr(in *inst, a *attrSchema, attr *hcl.Attribute) {
 		ev.hideStrings(plain)
 	}
 	if missing(a, plain) {
-		in.vals[a.name] = val{cty: cty.NilVal, rng: rng}
+		in.set(i, val{cty: cty.NilVal, rng: rng})
 		if a.required && !a.sensitive {
-			in.vals[a.name] = val{cty: cty.DynamicVal, rng: rng}
+			in.set(i, val{cty: cty.DynamicVal, rng: rng})
 			ev.errorAt(rng, in.each, "Missing value", "%s is required, and this is empty.", a.name)
 		}
 		return
@@ -364,7 +394,15 @@ func (ev *evaluator) decodeAttr(in *inst, a *attrSchema, attr *hcl.Attribute) {
 	if !ok {
 		x = nil
 	}
-	in.vals[a.name] = val{cty: plain, x: x, rng: rng}
+	in.set(i, val{cty: plain, x: x, rng: rng})
+}
+
+// unmark is UnmarkDeep, without the walk where there is nothing to walk.
+func unmark(v cty.Value) (cty.Value, cty.ValueMarks) {
+	if v.Type().IsPrimitiveType() {
+		return v.Unmark()
+	}
+	return v.UnmarkDeep()
 }
 
 // cables are those of csvdecode(TEXT), written so, where nothing is wrong with them.

@@ -90,7 +90,7 @@ func object[T any](in *inst, attr string) *T {
 func (ev *evaluator) settings() Settings {
 	in := ev.single("controller")
 	if in == nil {
-		in = &inst{schema: topSchema("controller"), vals: map[string]val{}}
+		in = &inst{schema: topSchema("controller")}
 		ev.decode(in, &hcl.BodyContent{})
 	}
 	return Settings{

@@ -72,7 +72,7 @@ func (ev *evaluator) topology(fabric, in *inst) *Topology {
 	if !slices.Contains(topologyKinds, t.Kind) {
 		ev.errorAt(in.rng, in.each, "Unknown topology", "There is no topology %q: use %s%s", t.Kind, quoted(topologyKinds), didYouMean(t.Kind, topologyKinds))
 	}
-	if _, both := fabric.vals["cables"]; both {
+	if fabric.val("cables").there {
 		ev.errorAt(in.rng, in.each, "Cables declared twice", "%s has a topology, which makes the cables, and cables too (%s): keep one of the two.", capital(fabric.label()), ev.place(fabric.at("cables")))
 	}
 	return t

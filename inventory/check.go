@@ -221,7 +221,7 @@ func (c *nodeChecks) boot(in *inst) {
 		}
 	}
 	network := object[Network](nic, "network")
-	_, wrong := nic.vals["network"]
+	wrong := nic.val("network").there
 	switch {
 	case network == nil && wrong:
 	case network == nil:
@@ -230,7 +230,7 @@ func (c *nodeChecks) boot(in *inst) {
 		c.ev.add(hcl.DiagWarning, nic.at("network"), in.each, "No DHCP for the boot NIC",
 			fmt.Sprintf("Network %q (declared at %s) has no dhcp = \"full\", so firstlight does not answer this NIC and the node cannot network-boot from it.", network.Name, c.ev.place(network.Range)))
 	default:
-		if v, there := nic.vals["address"]; !there || v.cty.IsNull() {
+		if v := nic.val("address"); !v.there || v.cty.IsNull() {
 			c.ev.errorAt(nic.rng, in.each, "Boot NIC without an address", "firstlight's DHCP on network %q answers by reservation: give the boot NIC an address.", network.Name)
 		}
 	}

@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"github.com/hashicorp/hcl/v2"
+	"github.com/hashicorp/hcl/v2/hclsyntax"
 	"github.com/zclconf/go-cty/cty"
 )
 
@@ -26,13 +27,14 @@ type evaluator struct {
 	texts   map[string]string // text of a file read -> its name, for the decoders
 	lines   map[string][]int  // where the lines of a CSV file begin
 
-	root    *scope
-	blocks  map[string][]*declared      // of every scope, by type
-	named   map[string]map[string]*inst // by type and name in the cluster
-	dirs    map[string]*moduleDir       // module directories that were read, by absolute path
-	modules int                         // instances of modules so far
-	builtin map[string]bool             // labels of the built-in blocks
-	busy    []string                    // what is being worked out now, outermost first
+	root     *scope
+	blocks   map[string][]*declared          // of every scope, by type
+	named    map[string]map[string]*inst     // by type and name in the cluster
+	dirs     map[string]*moduleDir           // module directories that were read, by absolute path
+	modules  int                             // instances of modules so far
+	contents map[*hcl.Block]*hcl.BodyContent // of nested blocks
+	builtin  map[string]bool                 // labels of the built-in blocks
+	busy     []string                        // what is being worked out now, outermost first
 
 	validating int // conditions of variables being checked now, inside one another
 }
@@ -45,6 +47,7 @@ func newEvaluator(dir string, opt Options, src *Source) *evaluator {
 		lines:  map[string][]int{},
 		blocks: map[string][]*declared{}, named: map[string]map[string]*inst{},
 		dirs: map[string]*moduleDir{}, builtin: map[string]bool{},
+		contents: map[*hcl.Block]*hcl.BodyContent{},
 	}
 	if abs, err := filepath.Abs(dir); err == nil {
 		ev.abs = abs
@@ -69,10 +72,11 @@ type compiled struct {
 	tries []hcl.Range     // arguments of try and can, where a missing attribute is no mistake
 	whole bool            // all of it is one such argument, as far as can be seen
 
-	ctx     *hcl.EvalContext // with the values of refs; nil until they are known
-	tainted bool             // one of them is sensitive
-	done    bool             // val is the value, for all instances
-	val     cty.Value
+	ctx    *hcl.EvalContext // with the values of refs; nil until they are known
+	used   []cty.Value      // those values
+	column []string         // of an expression that is each.value.COLUMN, or each.key: the names after each
+	done   bool             // val is the value, for all instances
+	val    cty.Value
 }
 
 // compile finds the names in an expression, once.
@@ -92,6 +96,11 @@ func (sc *scope) compile(expr hcl.Expression) *compiled {
 		}
 	}
 	sc.findTries(x)
+	if only, ok := expr.(*hclsyntax.ScopeTraversalExpr); ok && only.Traversal.RootName() == "each" {
+		for _, step := range only.Traversal[1:] {
+			x.column = append(x.column, stepName(step))
+		}
+	}
 	if keep {
 		sc.exprs[expr] = x
 	}
@@ -108,14 +117,16 @@ func (sc *scope) value(expr hcl.Expression, ea *each) (val cty.Value, ok bool) {
 	if x.done {
 		return x.val, true
 	}
+	if val, ok := ea.cell(x.column); ok {
+		return val, true
+	}
 	if x.ctx == nil {
 		vars, used, ok := sc.statics(x.refs, x, ea)
 		if !ok {
 			sc.ownRefs(x, ea) // for what they have wrong
 			return cty.DynamicVal, false
 		}
-		x.ctx = &hcl.EvalContext{Functions: sc.funcs, Variables: vars}
-		x.tainted = slices.ContainsFunc(used, cty.Value.ContainsMarked)
+		x.ctx, x.used = &hcl.EvalContext{Functions: sc.funcs, Variables: vars}, used
 	}
 	ctx := x.ctx
 	if len(x.own) > 0 {
@@ -139,7 +150,7 @@ func (sc *scope) value(expr hcl.Expression, ea *each) (val cty.Value, ok bool) {
 
 // valueDiags records what HCL says of an expression.
 func (sc *scope) valueDiags(x *compiled, diags hcl.Diagnostics, ea *each) {
-	tainted := x.tainted || len(x.own) > 0 && ea.value != cty.NilVal && ea.value.ContainsMarked()
+	tainted := slices.ContainsFunc(x.used, cty.Value.ContainsMarked) || len(x.own) > 0 && ea.value != cty.NilVal && ea.value.ContainsMarked()
 	for _, d := range diags {
 		rng := x.expr.Range()
 		if d.Subject != nil {

@@ -36,6 +36,14 @@ var odd = []string{
 	"fabric \"f\" {\n link_layer = \"ethernet\"\n cables = [null, 1, {}]\n}", "locals {\n x = cidrsubnet(\"10.0.0.0/8\", 1e300, 1)\n}",
 	"controller {\n deadlines = { ready = null, enrolled = [] }\n}", "rack \"r\" {\n height = rack.r.height\n}", "network \"x\" {\n cidr = network[\"x\"].cidr\n}",
 	"lab \"l\" {\n machine \"n\" {\n faults = [null]\n disks = null\n }\n}", "variable \"v\" {\n sensitive = null\n type = null\n default = null\n}",
+	"module \"m\" {\n source = \"./mod\"\n count = 3\n n = count.index\n}\nrack \"x\" {\n name = module.m[1].name\n}\nlocals {\n y = module.m[*].racks\n}",
+	"module \"m\" {\n source = \"./mod\"\n for_each = { a = rack.x, b = null }\n n = each.value\n}\nrack \"x\" {}\nlocals {\n y = module.m[\"a\"].block\n z = [for m in module.m : m]\n}",
+	"module \"m\" {\n source = \"./mod\"\n n = module.m.name\n}", "module \"m\" {\n source = \".\"\n}", "module \"m\" {\n source = \"./\"\n}", "module \"m\" {\n source = \"./fuzz.hcl\"\n}",
+	"rack \"r\" {\n count = 1e99\n}\nrack \"s\" {\n count = 2\n height = rack.s[0].height\n}\nlocals {\n x = rack.s[1e99]\n}",
+	"rack \"r\" {\n count = 3\n height = count.index + 1\n}\nlocals {\n x = rack.r[*].name\n y = rack.r[count.index]\n}",
+	"variable \"v\" {\n type = object({ a = optional(list(number), [1]), b = optional(any) })\n default = { b = { c = null } }\n nullable = false\n validation {\n condition = var.v.a[0] > var.w\n error_message = \"no ${var.w}\"\n }\n}\nvariable \"w\" {\n default = 7\n validation {\n condition = can(var.v.z)\n error_message = upper(\"x\")\n }\n}",
+	"output \"o\" {\n value = rack.r\n sensitive = true\n}\nrack \"r\" {}", "locals {\n x = try(local.y, yamldecode(\"&a [*a]\"))\n y = one(setproduct([1], [2], [{}]))\n z = sum([null])\n}",
+	"locals {\n x = distinct([[1], [\"a\"]])\n y = toset([{}, { a = 1 }])\n z = tomap({ a = 1, b = \"c\" })\n u = setunion([1], [true])\n}",
 	"rack \"r\" {\n dynamic \"x\" {}\n}", "node \"n\" {\n dynamic \"nic\" {\n for_each = var.x\n content {}\n }\n}",
 }
 
@@ -60,7 +68,7 @@ func TestHostile(t *testing.T) {
 // seeds are every configuration file of the tests and examples, and hostile ones.
 func seeds(f *testing.F) []string {
 	out := append(hostile(300), odd...)
-	for _, pattern := range []string{"../examples/*/*.hcl", "starter/*.hcl", "testdata/*.hcl"} {
+	for _, pattern := range []string{"../examples/*/*.hcl", "../examples/*/*/*.hcl", "starter/*.hcl", "testdata/*.hcl"} {
 		files, _ := filepath.Glob(pattern)
 		for _, file := range files {
 			text, err := os.ReadFile(file)
@@ -85,13 +93,40 @@ func seeds(f *testing.F) []string {
 	return out
 }
 
+// fuzzModule is a module that the fuzzed file may use.
+const fuzzModule = `
+variable "n" {
+  default = 1
+  validation {
+    condition     = try(var.n >= 0, true)
+    error_message = "n is ${try(tostring(var.n), "no number")}."
+  }
+}
+rack "m" {
+  count = try(var.n * 0 + 1, 1)
+  name  = "m-${try(tostring(var.n), "x")}"
+}
+module "deep" {
+  source = "./deep"
+}
+output "name" {
+  value = rack.m[0].name
+}
+output "racks" {
+  value = rack.m
+}
+output "block" {
+  value = var.n
+}
+`
+
 // FuzzLoad: no single file makes Load panic, hang or give neither a cluster
 // nor an error.
 func FuzzLoad(f *testing.F) {
 	for _, s := range seeds(f) {
 		f.Add(s, strings.HasPrefix(s, "{"))
 	}
-	dir := f.TempDir()
+	dir := write(f, map[string]string{"mod/m.hcl": fuzzModule, "mod/deep/d.hcl": "output \"o\" {\n  value = path.module\n}\n"})
 	f.Fuzz(func(t *testing.T, body string, inJSON bool) {
 		name := "fuzz.hcl"
 		if inJSON {

@@ -197,6 +197,30 @@ fabric "f" {
 	}
 }
 
+// TestCablesOfCSV: cables are the same whether or not a value is made of every cell.
+func TestCablesOfCSV(t *testing.T) {
+	for name, text := range map[string]string{
+		"plain":        "a_device,a_port,b_device,b_port\nn1,p1,leaf,1\nn2,p1,leaf,2\n",
+		"other order":  "note,b_port,a_port,a_device,b_device\nx,1,p1,n1,leaf\n\ny,2,p1,n2,leaf\n",
+		"spreadsheet":  "\ufeffa_device,a_port,b_device,b_port\r\nn1, p1 ,leaf,1\r\n\"n\"\"2\",p1,\"le\naf\",2\r\nn3,p1,leaf,3",
+		"header alone": "a_device,a_port,b_device,b_port\n",
+	} {
+		config := func(cables string) map[string]string {
+			return map[string]string{"cables.csv": text, "c.hcl": "fabric \"f\" {\n  link_layer = \"infiniband\"\n  cables = " + cables + "\n}\n"}
+		}
+		fast := mustLoad(t, config(`csvdecode(file("cables.csv"))`), Options{}).Fabrics["f"].Cables
+		slow := mustLoad(t, config(`[for r in csvdecode(file("cables.csv")) : r]`), Options{}).Fabrics["f"].Cables
+		for _, list := range [][]Cable{fast, slow} {
+			for i := range list {
+				list[i].Range.Filename = filepath.Base(list[i].Range.Filename)
+			}
+		}
+		if diff := cmp.Diff(slow, fast, cmpopts.EquateEmpty()); diff != "" {
+			t.Errorf("%s (-by value +by row):\n%s", name, diff)
+		}
+	}
+}
+
 func TestNetworkAddress(t *testing.T) {
 	tests := []struct{ name, body, lab, want string }{
 		{"as declared", "dhcp = \"full\"\n address = \"10.10.0.9\"", "", "10.10.0.9"},

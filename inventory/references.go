@@ -15,10 +15,10 @@ func (in *inst) value() cty.Value {
 	}
 	attrs := map[string]cty.Value{"name": cty.StringVal(in.name), refAttr: cty.CapsuleVal(refType, in)}
 	for _, a := range in.schema.attrs {
-		v, ok := in.vals[a.name]
+		v := in.val(a.name)
 		switch {
 		case a.name == "name":
-		case !ok || v.cty == cty.NilVal:
+		case !v.there || v.cty == cty.NilVal:
 			attrs[a.name] = cty.NullVal(cty.DynamicPseudoType)
 		case a.sensitive:
 			attrs[a.name] = v.cty.Mark(markSensitive)

@@ -34,6 +34,29 @@ func (ea *each) variables() map[string]cty.Value {
 	return ea.vars
 }
 
+// cell is each.key, each.value or each.value.COLUMN, where it is there and
+// nothing about it is special: most attributes of most instances are one.
+func (ea *each) cell(column []string) (cty.Value, bool) {
+	if len(column) == 0 || ea == nil || ea.block == "" || ea.count {
+		return cty.NilVal, false
+	}
+	switch {
+	case column[0] == "key" && len(column) == 1:
+		return cty.StringVal(ea.key), true
+	case column[0] != "value":
+		return cty.NilVal, false
+	}
+	val := ea.value
+	for _, name := range column[1:] {
+		t := val.Type()
+		if !t.IsObjectType() || !t.HasAttribute(name) || val.IsMarked() || !val.IsKnown() || val.IsNull() {
+			return cty.NilVal, false
+		}
+		val = val.GetAttr(name)
+	}
+	return val, true
+}
+
 // maxCount bounds count, so that a slip of the finger does not fill the memory.
 const maxCount = 100000
 

@@ -274,6 +274,16 @@ func (b *blockSchema) names() []string {
 	return out
 }
 
+// index is the place of an attribute among the block's, or -1.
+func (b *blockSchema) index(attr string) int {
+	for i := range b.attrs {
+		if b.attrs[i].name == attr {
+			return i
+		}
+	}
+	return -1
+}
+
 func (b *blockSchema) header() hcl.BlockHeaderSchema {
 	h := hcl.BlockHeaderSchema{Type: b.name}
 	if b.label != "" {
