@@ -67,7 +67,7 @@ func (g *generator) errorAt(part, summary, format string, args ...any) {
 // been reported.
 func (g *generator) usable() bool {
 	t := g.f.Topology
-	if !slices.Contains(topologyKinds, t.Kind) || t.Leaf == nil || g.fabric.vals["cables"].x != nil {
+	if !slices.Contains(topologyKinds, t.Kind) || t.Leaf == nil || g.fabric.has("cables") {
 		return false
 	}
 	for _, attr := range []string{"nodes", "unit_nodes", "pod_units", "reserved"} {
