@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -160,7 +161,7 @@ func (a *app) askBMCs(ctx context.Context, s *site, known provision.Known, nodes
 			}
 			found := s.askBMC(ctx, client, nodes[i], known.Node(nodes[i].Name))
 			rows[i].Read = true
-			rows[i].Drift = append(found, rows[i].Drift...)
+			rows[i].Drift = slices.Insert(rows[i].Drift, 0, found...)
 			done.Add(1)
 			if len(found) > 0 {
 				bad.Add(1)

@@ -205,6 +205,10 @@ func TestDrift(t *testing.T) {
 		t.Errorf("report of what is as it is known:\n%s", text)
 	}
 
+	if nodes, _ := d.report(0, "-json", "-target", "n1"); nodes["n1"].Drift == nil || len(nodes["n1"].Drift) > 0 {
+		t.Errorf("n1's drift is %v; want a list without elements, not null", nodes["n1"].Drift)
+	}
+
 	d.board[3].SetFaults(refbmc.Faults{Silent: true})
 	d.edit(`serial = "S4"`, `serial = "S9"`)
 	d.edit(`"2TiB"`, `"1TiB"`)
