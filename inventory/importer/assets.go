@@ -9,6 +9,7 @@ import (
 	"maps"
 	"net"
 	"net/netip"
+	"path/filepath"
 	"slices"
 	"sort"
 	"strings"
@@ -29,6 +30,9 @@ type Assets struct {
 	bmcMACs bool     // it has the MAC addresses of BMCs
 	bits    [2]int   // prefix lengths that stood behind every BMC's and every node's address; 0: none
 }
+
+// base is the file's name as an inventory may mention it: without a way to it.
+func (a *Assets) base() string { return filepath.Base(a.Name) }
 
 // Asset is one machine. Zero is not known.
 type Asset struct {

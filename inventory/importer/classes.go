@@ -36,7 +36,11 @@ func ReadClasses(name string, text []byte) (*Classes, error) {
 	}
 	cluster, _, diags := inventory.Load(dir, inventory.Options{})
 	if diags.HasErrors() {
-		return nil, errors.New(strings.ReplaceAll(diags.Error(), filepath.Join(dir, hardwareFile), name))
+		var lines []string
+		for _, d := range diags.Errs() {
+			lines = append(lines, strings.ReplaceAll(d.Error(), filepath.Join(dir, hardwareFile), name))
+		}
+		return nil, errors.New(strings.Join(lines, "\n"))
 	}
 	c := &Classes{Text: text, Acceptance: sortedKeys(cluster.Acceptance)}
 	for _, label := range sortedKeys(cluster.Hardware) {

@@ -22,6 +22,7 @@ type Fabric struct {
 type Device struct {
 	Switch      bool
 	GUID        uint64 // of the node, or of an adapter's port where that is all there is
+	PortGUID    uint64 // of an adapter's first port
 	SystemGUID  uint64
 	Description string
 	Ports       int
@@ -187,7 +188,7 @@ func (w *wiring) connect(a, b end, rate string) {
 var (
 	// described is what mlx and other drivers make of a host: its name and the
 	// RDMA device's, or HCA-1.
-	described = regexp.MustCompile(`^(\S+)\s+(HCA-[0-9]+|[a-z][a-z0-9]*(?:_[a-z0-9]+)*[0-9])$`)
+	described = regexp.MustCompile(`^(\S+)\s+(HCA-[0-9]+|[a-z][a-z0-9_]*[0-9])$`)
 	// nobody are first words of descriptions that nothing was set in.
 	nobody = regexp.MustCompile(`(?i)^(localhost.*|MT[0-9]{4,}.*|mellanox.*|nvidia|connect-?x.*|infinihost.*|\(none\))$`)
 	// managed is a switch with its own operating system: MF0;leaf-01:MQM9700/U1.
@@ -285,7 +286,7 @@ func (w *wiring) regroup(byGUID map[inventory.GUID]*node) {
 	for _, h := range w.hosts {
 		rest := h.adapters[:0:0]
 		for _, a := range h.adapters {
-			n := byGUID[inventory.GUID(a.GUID)]
+			n := cmp.Or(byGUID[inventory.GUID(a.GUID)], byGUID[inventory.GUID(a.PortGUID)])
 			if n == nil {
 				rest = append(rest, a)
 				continue
@@ -296,7 +297,7 @@ func (w *wiring) regroup(byGUID map[inventory.GUID]*node) {
 			}
 			a.host = ofNode[n]
 			for label, g := range n.GUIDs {
-				if uint64(g) == a.GUID && a.label != label {
+				if (uint64(g) == a.GUID || uint64(g) == a.PortGUID) && a.label != label {
 					a.label, a.given = label, false
 				}
 			}

@@ -137,6 +137,6 @@ func (s *site) join() {
 		}
 	}
 	if len(dark) > 0 {
-		s.todo("%s: in %s, and not in the fabric: off, not cabled, or called otherwise there", inventory.Fold(dark), s.src.Assets.Name)
+		s.todo("%s: in %s, and not in the fabric: off, not cabled, or called otherwise there", fold(dark), s.src.Assets.base())
 	}
 }
