@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/hashicorp/hcl/v2"
 	"github.com/spf13/cobra"
 
 	"firstlight/fabric"
@@ -39,7 +40,8 @@ known by their headers, in many spellings; what is not clear is asked for by
 address. Known besides are serial number, rack, rack unit, address, model, BMC
 MAC address and the GUIDs of adapters ("mlx5_0 GUID").
 
-The fabric is the output of ibnetdiscover or of ibnetdiscover -p. A fabric alone
+The fabric is the output of ibnetdiscover or of ibnetdiscover -p; where rails are
+fabrics of their own, the outputs of all, one behind the other. A fabric alone
 gives switches and cables, and nodes.todo.csv: an asset list to fill in.`,
 		Example: `  firstlight import -assets machines.csv racks/a
   firstlight import -assets machines.csv -column serial="Chassis S/N" racks/a
@@ -275,11 +277,12 @@ func (a *app) tryOut(src importer.Sources, files map[string][]byte) ([]string, e
 	if !diags.HasErrors() {
 		return warnings, nil
 	}
+	diags = slices.DeleteFunc(diags, func(d *hcl.Diagnostic) bool { return d.Severity != hcl.DiagError })
 	var text bytes.Buffer
 	if err := source.WriteText(&text, diags, false, width(a.stderr)); err != nil {
 		return nil, err
 	}
-	return nil, fmt.Errorf("the sources contradict what an inventory can be; nothing was written:\n\n%s", strings.ReplaceAll(text.String(), dir+string(filepath.Separator), ""))
+	return nil, fmt.Errorf("what would be written is not valid, so nothing was:\n\n%s", strings.ReplaceAll(text.String(), dir+string(filepath.Separator), ""))
 }
 
 func clone(files map[string][]byte) map[string][]byte {
