@@ -211,9 +211,11 @@ func (s *site) hcasOf(n *node, alike []*node, rates map[string]string) []hca {
 		return out
 	}
 	n.eachPort(func(a *adapter, c *cable, e end) {
-		h := hca{label: e.portName(), rail: a.rail, rate: rates[e.portName()]}
-		if a.given {
-			h.device = a.label
+		h := hca{label: e.portName(), rate: rates[e.portName()]}
+		if h.label == a.portName() { // not a second port
+			if h.rail = a.rail; a.given {
+				h.device = a.label
+			}
 		}
 		if h.rate != c.rate && c.rate != "" {
 			if sw := c.other(e).sw; sw != nil && bits(h.rate) > bits(s.wires.portRate(sw)) {

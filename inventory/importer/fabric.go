@@ -279,9 +279,10 @@ func (a *adapter) portName() string {
 	return a.label
 }
 
-// regroup moves adapters whose GUID the asset list has to the host of that node.
+// regroup moves adapters whose GUID the asset list has to the host of that node,
+// and with them those that say that name themselves.
 func (w *wiring) regroup(byGUID map[inventory.GUID]*node) {
-	ofNode := map[*node]*host{}
+	ofNode, byName := map[*node]*host{}, map[string]*host{}
 	var keep []*host
 	for _, h := range w.hosts {
 		rest := h.adapters[:0:0]
@@ -291,28 +292,32 @@ func (w *wiring) regroup(byGUID map[inventory.GUID]*node) {
 				rest = append(rest, a)
 				continue
 			}
-			if ofNode[n] == nil {
-				ofNode[n] = &host{name: n.Hostname, named: true, node: n}
-				keep = append(keep, ofNode[n])
+			to := ofNode[n]
+			if to == nil {
+				to = &host{name: n.Hostname, named: true, node: n}
+				ofNode[n], byName[shortName(n.Hostname)] = to, to
+				keep = append(keep, to)
 			}
-			a.host = ofNode[n]
-			for label, g := range n.GUIDs {
-				if (uint64(g) == a.GUID || uint64(g) == a.PortGUID) && a.label != label {
+			for _, label := range sortedKeys(n.GUIDs) {
+				if g := uint64(n.GUIDs[label]); (g == a.GUID || g == a.PortGUID) && a.label != label {
 					a.label, a.given = label, false
 				}
 			}
-			a.host.adapters = append(a.host.adapters, a)
+			a.host, to.adapters = to, append(to.adapters, a)
 		}
-		if h.adapters = rest; len(rest) == 0 {
-			continue
-		}
-		if n := ofNodeNamed(ofNode, h.name); h.named && n != nil { // the list has only some of its GUIDs
+		h.adapters = rest
+	}
+	for _, h := range w.hosts {
+		to := byName[shortName(h.name)]
+		switch {
+		case len(h.adapters) == 0:
+		case h.named && to != nil: // the list has only some of its GUIDs
 			for _, a := range h.adapters {
-				a.host, n.adapters = n, append(n.adapters, a)
+				a.host, to.adapters = to, append(to.adapters, a)
 			}
-			continue
+		default:
+			keep = append(keep, h)
 		}
-		keep = append(keep, h)
 	}
 	w.hosts = keep
 	for _, h := range ofNode {
@@ -321,13 +326,10 @@ func (w *wiring) regroup(byGUID map[inventory.GUID]*node) {
 	w.sort()
 }
 
-func ofNodeNamed(hosts map[*node]*host, name string) *host {
-	for n, h := range hosts {
-		if strings.EqualFold(n.Hostname, name) {
-			return h
-		}
-	}
-	return nil
+// shortName is a host's name without its domain, in lower case.
+func shortName(name string) string {
+	short, _, _ := strings.Cut(strings.ToLower(name), ".")
+	return short
 }
 
 // nameSwitches gives switches names that nothing else has.

@@ -4,6 +4,7 @@
 package importer
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"strings"
@@ -110,8 +111,7 @@ func (s *site) join() {
 		}
 	}
 	for _, n := range s.nodes { // a short name, unless it is somebody's whole name
-		short, _, _ := strings.Cut(strings.ToLower(n.Hostname), ".")
-		if byName[short] == nil {
+		if short := shortName(n.Hostname); byName[short] == nil {
 			byName[short] = n
 		}
 	}
@@ -120,11 +120,7 @@ func (s *site) join() {
 	for _, h := range s.wires.hosts {
 		n := h.node
 		if n == nil && h.named {
-			name := strings.ToLower(h.name)
-			short, _, _ := strings.Cut(name, ".")
-			if n = byName[name]; n == nil {
-				n = byName[short]
-			}
+			n = cmp.Or(byName[strings.ToLower(h.name)], byName[shortName(h.name)])
 		}
 		if n != nil && n.host == nil {
 			n.host, h.node, h.name, h.named = h, n, n.Hostname, true
