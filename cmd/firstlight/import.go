@@ -44,7 +44,7 @@ The fabric is the output of ibnetdiscover or of ibnetdiscover -p; where rails ar
 fabrics of their own, the outputs of all, one behind the other. A fabric alone
 gives switches and cables, and nodes.todo.csv: an asset list to fill in.`,
 		Example: `  firstlight import -assets machines.csv racks/a
-  firstlight import -assets machines.csv -column serial="Chassis S/N" racks/a
+  firstlight import -assets machines.csv -column serial=S/N racks/a
   ibnetdiscover > fabric.txt; firstlight import -assets machines.csv -fabric fabric.txt racks/a
   ssh head ibnetdiscover | firstlight import -fabric - racks/a
   firstlight import -assets machines.csv -hardware racks/b/hardware.hcl -image images/compute racks/a`,
