@@ -87,6 +87,9 @@ func (a *app) importInto(dir string, in importFlags) error {
 	if in.assets == "-" && in.fabric == "-" {
 		return errors.New("only one of -assets and -fabric can be read from standard input")
 	}
+	if in.assets == "" && (len(in.columns) > 0 || in.hardware != "" || in.image != "") {
+		return errors.New("-column, -hardware and -image are about nodes, and a fabric alone gives none: give -assets FILE too")
+	}
 	src, observed, err := a.importSources(dir, in)
 	if err != nil {
 		return err
@@ -258,11 +261,12 @@ func (a *app) tryOut(src importer.Sources, files map[string][]byte) ([]string, e
 	}
 	defer os.RemoveAll(dir)
 	if src.Image != "" { // it is named from the inventory's own directory
-		if err := os.MkdirAll(filepath.Join(dir, "image"), 0o755); err != nil {
+		src.Image = "./image"
+		elsewhere, err := importer.Make(src)
+		if err := errors.Join(err, os.MkdirAll(filepath.Join(dir, "image"), 0o755)); err != nil {
 			return nil, err
 		}
-		files = clone(files)
-		files["cluster.hcl"] = bytes.Replace(files["cluster.hcl"], []byte(`"`+src.Image+`"`), []byte(`"./image"`), 1)
+		files = elsewhere.Files
 	}
 	if _, err := writeNew(dir, files); err != nil {
 		return nil, err
@@ -283,14 +287,6 @@ func (a *app) tryOut(src importer.Sources, files map[string][]byte) ([]string, e
 		return nil, err
 	}
 	return nil, fmt.Errorf("what would be written is not valid, so nothing was:\n\n%s", strings.ReplaceAll(text.String(), dir+string(filepath.Separator), ""))
-}
-
-func clone(files map[string][]byte) map[string][]byte {
-	out := map[string][]byte{}
-	for n, b := range files {
-		out[n] = b
-	}
-	return out
 }
 
 // writeNew writes files that are not there yet, and returns their names. What

@@ -196,17 +196,17 @@ func TestOddities(t *testing.T) {
 		}, others: 1, todo: "ufm1: in the fabric, and no row of assets.csv has their name or GUIDs"},
 		{name: "a host without a name", spoil: func(p *plant) {
 			p.link(p.device("x", Device{Description: "MT4129 ConnectX7   Mellanox Technologies", Ports: 1}), 1, p.sw("leaf", 0, 129), 60, "NDR200")
-		}, others: 1, todo: "1 hosts have no name in the fabric"},
+		}, others: 1, todo: "hosts without a name in the fabric (1)"},
 		{name: "named by GUID", spoil: func(p *plant) { p.Devices[p.index["hnode006 mlx5_0"]].Description = "localhost mlx5_0" }, class: map[string]string{"hnode006": "hpe-xd670"}},
 		{name: "an aggregation node", spoil: func(p *plant) {
 			p.link(p.device("sharp", Device{Description: "Mellanox Technologies Aggregation Node", Ports: 1}), 1, p.sw("leaf", 0, 129), 129, "HDR")
 		}},
 		{name: "switch without a name", spoil: func(p *plant) {
 			p.Devices[p.index["leaf-02"]].Description = "Quantum Mellanox Technologies"
-		}, todo: "names of 1 switches that have none"},
+		}, todo: "switches without a name of their own in the fabric (1)"},
 		{name: "two switches of one name", spoil: func(p *plant) {
 			p.Devices[p.index["leaf-02"]].Description = "MF0;leaf-01:MQM9700/U1"
-		}, todo: "names of 2 switches that have none"},
+		}, todo: "switches without a name of their own in the fabric (2)"},
 		{name: "an unknown switch", spoil: func(p *plant) {
 			d := &p.Devices[p.index["core-01"]]
 			d.Description, d.DeviceID, d.Ports = "core-01", 7, 36

@@ -35,7 +35,7 @@ func (s *site) writeSwitches() {
 		t.rows = append(t.rows, []string{d.name, d.model, strconv.FormatBool(d.split), d.role, rail, guid})
 	}
 	if unnamed > 0 {
-		s.todo("%s: names of %d switches that have none in the fabric, called unnamed-switch-GUID here and in %s", switchesCSV, unnamed, cablesCSV)
+		s.todo("%s: switches without a name of their own in the fabric (%d) are called unnamed-switch-GUID here and in %s: name them", switchesCSV, unnamed, cablesCSV)
 	}
 	f := newFile(fmt.Sprintf("A row of %s each. Racks and units are not in %s: add columns for them, and rack = and unit = here.", switchesCSV, s.src.Fabric.Name))
 	for _, m := range w.models {
@@ -133,7 +133,7 @@ func (s *site) tellFabric() {
 		if n > 3 {
 			list += ", …"
 		}
-		s.todo("%d hosts have no name in the fabric and are called by their adapter's system image GUID (%s): a GUID column in the asset list joins them", n, list)
+		s.todo("hosts without a name in the fabric (%d) are called by their adapter's system image GUID (%s): a GUID column in the asset list joins them", n, list)
 	}
 	if w.inner > 0 {
 		s.out.Guessed = append(s.out.Guessed, fmt.Sprintf("%s: %d aggregation nodes are inside switches and left out", cablesCSV, w.inner))
