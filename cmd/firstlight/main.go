@@ -94,7 +94,7 @@ training-ready state. An inventory in HCL says what the racks should be.`,
 		SilenceErrors: true,
 		SilenceUsage:  true,
 	}
-	root.AddCommand(a.initCommand(), a.validateCommand(), a.fmtCommand(), a.planCommand(), a.applyCommand(), a.showCommand(),
+	root.AddCommand(a.initCommand(), a.importCommand(), a.validateCommand(), a.fmtCommand(), a.planCommand(), a.applyCommand(), a.showCommand(),
 		a.statusCommand(), a.consoleCommand(), a.powerCommand(), a.imageCommand(), a.labCommand(), a.reportCommand(),
 		a.quarantineCommand(), a.releaseCommand(), a.fabricCommand(), a.versionCommand())
 	root.InitDefaultCompletionCmd()

@@ -23,6 +23,7 @@ var rules = []rule{
 		{"images/vm", "the lab verb"},
 		{"internal/simrack", "the lab of simulated nodes"},
 		{"inventory", "every verb begins by reading one"},
+		{"inventory/importer", "the import verb"},
 		{"provision", "plan, apply, status"},
 		{"provision/acceptance", "the signer and the report verb"},
 		{"provision/agent/api", "wires the hub's reports to the engine"},
@@ -32,6 +33,7 @@ var rules = []rule{
 		{"provision/journal", "wired into the engine as its journal"},
 		{"provision/netboot", "the boot services during apply"},
 	}, tests: []edge{
+		{"internal/ibsimtest", "the import verb is tested on a simulated fabric"},
 		{"internal/refbmc", "verbs are tested against a BMC that is ours"},
 	}},
 	{pkg: "cmd/firstlight-agent", may: []edge{
@@ -113,6 +115,9 @@ var rules = []rule{
 	}, tests: []edge{
 		{"internal/ibsimtest", "reads what a foreign tool prints of a simulated fabric"},
 	}},
+	{pkg: "inventory/importer", may: []edge{
+		{"inventory", "the language it writes, and its spellings; a fabric comes in the importer's own terms, so that it depends on no way of finding one"},
+	}},
 	{pkg: "fabric/roce"},
 	{pkg: "inventory", may: []edge{
 		{"inventory/topology", "leaf: the switches and cables that a fabric's topology block stands for"},
@@ -142,6 +147,7 @@ var bans = []ban{
 	{"cmd/firstlight", "firstlight/provision/agent/boot", "the first process of an initramfs has no place in the controller"},
 	{"cmd/firstlight", "github.com/NVIDIA/go-nvml", "needs cgo, and the controller is built without"},
 	{"inventory/topology", "github.com/", "a layout follows from its nodes and switches alone: no HCL, no other library"},
+	{"inventory/importer", "firstlight/fabric", "an inventory can be written of any fabric, however it was found"},
 	{"inventory", "net/http", "reading an inventory touches no network"},
 	{"provision/acceptance", "net/http", "evidence is judged and signed without a network"},
 	{"provision/agent/api", "firstlight/", "both sides share it: it can lean on neither"},

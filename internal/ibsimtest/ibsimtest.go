@@ -16,8 +16,9 @@ import (
 	"time"
 )
 
-// preload turns a tool's MADs into messages to ibsim.
-const preload = "/usr/lib/x86_64-linux-gnu/umad2sim/libumad2sim.so"
+// preloads are where the library lies that turns a tool's MADs into messages to
+// ibsim, on any architecture.
+const preloads = "/usr/lib/*/umad2sim/libumad2sim.so"
 
 var runs atomic.Int64
 
@@ -26,9 +27,10 @@ type Sim struct {
 	// Console takes ibsim's commands, as `Unlink "leaf-01"[1]`.
 	Console io.Writer
 
-	t    testing.TB
-	sock string
-	host string
+	t       testing.TB
+	preload string
+	sock    string
+	host    string
 }
 
 // Start simulates the fabric of a net file until the test ends. Tools see it
@@ -41,14 +43,15 @@ func Start(t testing.TB, netFile, attach string) *Sim {
 			t.Skipf("needs %s", tool)
 		}
 	}
-	if _, err := os.Stat(preload); err != nil {
-		t.Skipf("needs %s", preload)
+	preload, _ := filepath.Glob(preloads)
+	if len(preload) == 0 {
+		t.Skipf("needs %s", preloads)
 	}
 	file := filepath.Join(t.TempDir(), "net")
 	if err := os.WriteFile(file, []byte(netFile), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	s := &Sim{t: t, host: attach, sock: fmt.Sprintf("firstlight-%d-%d", os.Getpid(), runs.Add(1))}
+	s := &Sim{t: t, preload: preload[0], host: attach, sock: fmt.Sprintf("firstlight-%d-%d", os.Getpid(), runs.Add(1))}
 	cmd := exec.Command("ibsim", "-s", "-N", "8000", "-S", "600", "-P", "60000", file)
 	cmd.Env = append(os.Environ(), "IBSIM_SOCKNAME="+s.sock)
 	var log bytes.Buffer
@@ -94,7 +97,7 @@ func (s *Sim) once(errs io.Writer, tool string, args ...string) (string, error) 
 	defer cancel()
 	cmd := exec.CommandContext(ctx, tool, args...)
 	cmd.WaitDelay = time.Second
-	cmd.Env = append(os.Environ(), "LD_PRELOAD="+preload, "SIM_HOST="+s.host, "IBSIM_SOCKNAME="+s.sock)
+	cmd.Env = append(os.Environ(), "LD_PRELOAD="+s.preload, "SIM_HOST="+s.host, "IBSIM_SOCKNAME="+s.sock)
 	var out bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, errs
 	err := cmd.Run()
