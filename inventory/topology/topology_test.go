@@ -354,6 +354,7 @@ func TestProblems(t *testing.T) {
 		{pod(func(s *Spec) { s.Spine.Name = "leaf-%02d" }), `spine.name: the pattern "leaf-%02d" names leaf-01, which is a switch already`},
 		{superPOD(9, false, false), "spine: 72 leaves each reach every spine, and a spine has 64 ports for them: a core tier joins more leaves, and so do switches with more ports"},
 		{pod(func(s *Spec) { s.Core, s.PodUnits = &Tier{Ports: 64}, 5 }), "pod_units: 40 leaves of a pod each reach every spine, and a spine has 32 ports for them: with 8 leaves in a unit, 4 units fit a pod"},
+		{Spec{Kind: RailOptimized, UnitNodes: 1, Nodes: nodes(2000, rails(8)), Leaf: Tier{Ports: 4096, Uplinks: 4000}, Spine: &Tier{Ports: 32768}}, "leaf: 16000 switches × 4000 uplinks are 64000000 cables, and 1048576 are the most of a tier"},
 		{superPOD(313, false, true), "core: 2528 spines × 32 uplinks need 40 cores of 64 ports in a group, and a spine reaches no more than 32"},
 		{func() Spec { s := superPOD(16, false, true); s.Spine.Count = 130; return s }(), "spine.count: 130 spines cannot be shared equally by 4 pods"},
 		{func() Spec { s := superPOD(16, false, true); s.Core.Count = 32; return s }(), "core.count: 128 spines × 32 uplinks need 4096 core ports; 32 × 64 = 2048"},
