@@ -156,6 +156,7 @@ func docs() string {
 			docModels(&out)
 		}
 	}
+	out.WriteString(docsTopologies())
 	out.WriteString("## Functions\n\nAll of them give the same for the same files and environment: none knows the time, and none is random.\n\n| function | gives |\n|---|---|\n")
 	for _, f := range functionTable {
 		fmt.Fprintf(&out, "| `%s` | %s |\n", f.usage, f.doc)

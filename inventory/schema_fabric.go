@@ -63,7 +63,7 @@ func tierBlock(name, need string) *blockSchema {
 	b := &blockSchema{name: name, single: true, need: need, doc: "The " + name + " switches.", attrs: []attrSchema{
 		{name: "model", kind: kindRef, ref: "switch_model", required: true, doc: "Their model."},
 		{name: "split", kind: kindBool, def: "false", doc: "All their ports are split."},
-		{name: "count", kind: kindInt, min: 1, max: 100000, doc: "How many. Default: as many as carry what comes from below."},
+		{name: "count", kind: kindInt, min: 1, max: 100000, doc: "How many, in the whole fabric. Default: as many as carry what comes from below."},
 		{name: "name", kind: kindNames, def: name + "-%02d", doc: "Their names: %d is the number, from 1."},
 		{name: "racks", kind: kindRefs, ref: "rack", doc: "Racks they stand in, filled one after the other."},
 		{name: "unit", kind: kindInt, def: "1", min: 1, max: 100, doc: "The lowest rack unit used in each."},

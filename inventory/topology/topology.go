@@ -190,11 +190,18 @@ func (l *layout) checkSpec() {
 	if s.PodUnits > 0 && s.Core == nil {
 		l.problem("pod_units", "pods are joined by a core tier, and none is declared: add a core block, or leave pod_units out")
 	}
-	for _, t := range l.tiers() {
-		if t.Ports < 1 {
-			l.problem(t.role, "a switch of this tier has no ports")
+	tiers := l.tiers()
+	for i, t := range tiers {
+		least := 1
+		if i < len(tiers)-1 {
+			least = 2 // one down, one up
 		}
-		if t.Uplinks >= t.Ports {
+		switch {
+		case t.Ports < least:
+			l.problem(t.role, "a %s with %d ports joins nothing: it needs %d", t.role, t.Ports, least)
+		case t.Uplinks > 0 && i == len(tiers)-1:
+			l.problem(t.role+".uplinks", "there is no tier above these switches: leave uplinks out")
+		case t.Uplinks >= t.Ports:
 			l.problem(t.role+".uplinks", "%d uplinks of %d ports leave none for what is below", t.Uplinks, t.Ports)
 		}
 	}

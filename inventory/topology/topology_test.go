@@ -278,7 +278,7 @@ func holdNodes(t *testing.T, s Spec, f *Fabric, switches map[string]Switch) {
 func TestRandom(t *testing.T) {
 	r := rand.New(rand.NewPCG(3, 1))
 	laid := 0
-	for range 1500 {
+	for range 8000 {
 		s := random(r)
 		f, problems := Build(s)
 		if len(problems) > 0 {
@@ -290,13 +290,13 @@ func TestRandom(t *testing.T) {
 				s.Kind, len(s.Nodes), len(s.Nodes[0].HCAs), s.UnitNodes, s.PodUnits, s.Reserved, s.Appliances, s.Leaf, s.Spine, s.Core)
 		}
 	}
-	if laid < 500 {
-		t.Errorf("only %d of 1500 could be laid out: the test sees too little", laid)
+	if laid < 1000 {
+		t.Errorf("only %d of 8000 could be laid out: the test sees too little", laid)
 	}
 }
 
 func random(r *rand.Rand) Spec {
-	ports := func() int { return []int{8, 16, 36, 40, 64, 128}[r.IntN(6)] }
+	ports := func() int { return []int{1, 2, 3, 8, 16, 36, 40, 64, 128}[r.IntN(9)] }
 	s := Spec{Kind: RailOptimized, Nodes: nodes(1+r.IntN(300), rails(1+r.IntN(8))), Leaf: Tier{Ports: ports()}, Spine: &Tier{Ports: ports()}}
 	if r.IntN(2) == 0 {
 		s.Kind = FatTree
@@ -306,12 +306,18 @@ func random(r *rand.Rand) Spec {
 	}
 	if r.IntN(3) == 0 {
 		s.Core = &Tier{Ports: ports()}
+		if r.IntN(3) == 0 {
+			s.Spine.Uplinks = 1 + r.IntN(s.Spine.Ports)
+		}
+		if r.IntN(3) == 0 {
+			s.Core.Count = 1 + r.IntN(60)
+		}
 		if r.IntN(2) == 0 {
 			s.PodUnits = 1 + r.IntN(4)
 		}
 	}
 	if r.IntN(4) == 0 {
-		s.Leaf.Uplinks = 1 + r.IntN(s.Leaf.Ports-1)
+		s.Leaf.Uplinks = 1 + r.IntN(s.Leaf.Ports)
 	}
 	if r.IntN(4) == 0 {
 		s.Spine.Count = 1 + r.IntN(40)
@@ -340,6 +346,9 @@ func TestProblems(t *testing.T) {
 		{pod(func(s *Spec) { s.Leaf.Count = 7 }), "leaf.count: 32 nodes in 1 units need 8 leaves; 7 are declared"},
 		{pod(func(s *Spec) { s.Spine = nil; s.UnitNodes = 0 }), "spine: 8 leaves are joined by a spine tier, and none is declared: add a spine block"},
 		{pod(func(s *Spec) { s.Spine, s.Core = nil, &Tier{Ports: 64} }), "spine: a core tier stands on a spine tier, and none is declared: add a spine block"},
+		{pod(func(s *Spec) { s.Kind, s.Leaf.Ports = FatTree, 1 }), "leaf: a leaf with 1 ports joins nothing: it needs 2"},
+		{pod(func(s *Spec) { s.Spine.Uplinks = 4 }), "spine.uplinks: there is no tier above these switches: leave uplinks out"},
+		{pod(func(s *Spec) { s.Spine.Uplinks, s.Core = 64, &Tier{Ports: 64} }), "spine.uplinks: 64 uplinks of 64 ports leave none for what is below"},
 		{pod(func(s *Spec) { s.PodUnits = 4 }), "pod_units: pods are joined by a core tier, and none is declared: add a core block, or leave pod_units out"},
 		{pod(func(s *Spec) { s.UnitNodes = 40 }), "unit_nodes: a leaf for 40 nodes with 40 uplinks needs 80 ports; it has 64"},
 		{pod(func(s *Spec) { s.Reserved = 1 }), "reserved: unit 1 has 32 places; 32 nodes + 1 reserved = 33"},
@@ -354,6 +363,7 @@ func TestProblems(t *testing.T) {
 		{pod(func(s *Spec) { s.Spine.Name = "leaf-%02d" }), `spine.name: the pattern "leaf-%02d" names leaf-01, which is a switch already`},
 		{superPOD(9, false, false), "spine: 72 leaves each reach every spine, and a spine has 64 ports for them: a core tier joins more leaves, and so do switches with more ports"},
 		{pod(func(s *Spec) { s.Core, s.PodUnits = &Tier{Ports: 64}, 5 }), "pod_units: 40 leaves of a pod each reach every spine, and a spine has 32 ports for them: with 8 leaves in a unit, 4 units fit a pod"},
+		{Spec{Kind: RailOptimized, UnitNodes: 1, Nodes: nodes(2000, rails(8)), Leaf: Tier{Ports: 4096, Uplinks: 4000}, Spine: &Tier{Ports: 32768}}, "leaf: 16000 switches × 4000 uplinks are 64000000 cables, and 1048576 are the most of a tier"},
 		{superPOD(313, false, true), "core: 2528 spines × 32 uplinks need 40 cores of 64 ports in a group, and a spine reaches no more than 32"},
 		{func() Spec { s := superPOD(16, false, true); s.Spine.Count = 130; return s }(), "spine.count: 130 spines cannot be shared equally by 4 pods"},
 		{func() Spec { s := superPOD(16, false, true); s.Core.Count = 32; return s }(), "core.count: 128 spines × 32 uplinks need 4096 core ports; 32 × 64 = 2048"},

@@ -45,6 +45,7 @@ func (l *layout) fullPod() int {
 // spineTier counts the spines and cables every leaf to every spine of its pod.
 func (l *layout) spineTier() {
 	l.perPod = l.spinesOfPod()
+	l.bound("leaf", len(l.leaves), l.leafUp)
 	if len(l.problems) > 0 {
 		return
 	}
@@ -130,6 +131,7 @@ func (l *layout) coreTier() {
 		l.spineUp = min(l.spineUp, l.spec.Spine.Ports-l.spineDown())
 	}
 	count := l.coreCount()
+	l.bound("spine", len(l.spines), l.spineUp)
 	if len(l.problems) > 0 {
 		return
 	}
@@ -178,6 +180,17 @@ func (l *layout) coreCount() int {
 	}
 	return per * l.perPod
 }
+
+// bound refuses a tier of more cables than any fabric has: a slip in a number
+// must not take all memory.
+func (l *layout) bound(part string, switches, uplinks int) {
+	if switches*uplinks > maxCables {
+		l.problem(part, "%d switches × %d uplinks are %d cables, and %d are the most of a tier", switches, uplinks, switches*uplinks, maxCables)
+	}
+}
+
+// maxCables is more than three tiers of switches with 128 ports can have.
+const maxCables = 1 << 20
 
 func gcd(a, b int) int {
 	for b != 0 {
