@@ -6,6 +6,7 @@ import (
 	"math/big"
 	slash "path"
 	"regexp"
+	"strings"
 
 	"github.com/zclconf/go-cty/cty"
 	"github.com/zclconf/go-cty/cty/convert"
@@ -13,7 +14,8 @@ import (
 	"github.com/zclconf/go-cty/cty/function/stdlib"
 )
 
-var wideFormat = regexp.MustCompile(`[0-9]{5,}`)
+// wideFormat is a verb with a width or precision of five digits or more.
+var wideFormat = regexp.MustCompile(`%[^%A-Za-z]*[0-9]{5}`)
 
 // boundedFormat refuses widths that would only fill memory.
 func boundedFormat(f function.Function) function.Function {
@@ -21,7 +23,7 @@ func boundedFormat(f function.Function) function.Function {
 		Params:   f.Params(),
 		VarParam: f.VarParam(),
 		Type: func(args []cty.Value) (cty.Type, error) {
-			if len(args) > 0 && args[0].IsKnown() && !args[0].IsNull() && wideFormat.MatchString(args[0].AsString()) {
+			if len(args) > 0 && args[0].IsKnown() && !args[0].IsNull() && wideFormat.MatchString(strings.ReplaceAll(args[0].AsString(), "%%", "")) {
 				return cty.NilType, function.NewArgErrorf(0, "a width of more than four digits")
 			}
 			return f.ReturnTypeForValues(args)
