@@ -372,10 +372,10 @@ func (ev *evaluator) decodeAttr(in *inst, i int, attr *hcl.Attribute) {
 		return
 	}
 	if !plain.IsWhollyKnown() {
-		if a.sensitive && len(marks) > 0 {
+		if unset := ev.unsetSecrets(); a.sensitive && len(marks) > 0 && len(unset) > 0 {
 			ev.add(hcl.DiagWarning, rng, in.each, "No value for "+a.name,
 				fmt.Sprintf("The %s of %s comes from a sensitive variable that has no value. `validate` and `plan` do without; `apply` needs it: set %s, or use -var-file.",
-					a.name, in.label(), strings.Join(ev.unsetSecrets(), ", ")))
+					a.name, in.label(), strings.Join(unset, ", ")))
 		}
 		return // else reported where the value is missing
 	}
