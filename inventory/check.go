@@ -81,6 +81,7 @@ func (ev *evaluator) check(c *Cluster) {
 	for _, in := range ev.insts("node") {
 		n.bmc(in)
 	}
+	n.strayBMCs()
 	for _, in := range ev.insts("switch") {
 		n.deviceSwitch(in)
 	}
@@ -132,6 +133,8 @@ type nodeChecks struct {
 	bmcs     *claims[netip.AddrPort]
 	guids    *claims[GUID]
 	networks []*inst
+	inside   int     // BMCs with an address in a declared network
+	outside  []*inst // nodes whose BMC has none
 }
 
 func (c *nodeChecks) node(in *inst) {
@@ -251,11 +254,13 @@ func (c *nodeChecks) bmc(in *inst) {
 		c.addrs.conflict(addr, by, old)
 		return
 	}
+	found := false
 	for _, n := range c.networks {
 		network, _ := n.obj.(*Network)
 		if network == nil || !network.CIDR.Contains(addr) {
 			continue
 		}
+		found = true
 		what := ""
 		switch {
 		case !hostOf(network.CIDR, addr):
@@ -271,7 +276,29 @@ func (c *nodeChecks) bmc(in *inst) {
 			addr, by.owner(), what, network.Name, network.CIDR, c.ev.place(network.Range))
 		return
 	}
+	if found {
+		c.inside++
+	} else {
+		c.outside = append(c.outside, in)
+	}
 	c.bmcs.take(netip.AddrPortFrom(addr, uint16(bmcPort(b))), addr, by)
+}
+
+// strayBMCs warns of the few BMCs that lie in no declared network, where most
+// do: a wrong digit in an asset list looks like this.
+func (c *nodeChecks) strayBMCs() {
+	if c.inside <= len(c.outside) {
+		return
+	}
+	for i, in := range c.outside {
+		b := in.one("bmc")
+		if i == maxAlike {
+			c.ev.add(hcl.DiagWarning, b.at("address"), nil, "Address outside the networks", fmt.Sprintf("%d more BMCs are in none of the declared networks.", len(c.outside)-i))
+			return
+		}
+		c.ev.add(hcl.DiagWarning, b.at("address"), in.each, "Address outside the networks",
+			fmt.Sprintf("Address %s of %s is in none of the declared networks, which hold the BMCs of %d other nodes.", get[netip.Addr](b, "address"), claim{in, b, "address"}.owner(), c.inside))
+	}
 }
 
 func (ev *evaluator) checkLab() {
