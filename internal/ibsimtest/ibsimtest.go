@@ -25,9 +25,10 @@ var runs atomic.Int64
 type Sim struct {
 	// Console takes ibsim's commands, as `Unlink "leaf-01"[1]`.
 	Console io.Writer
+	// Socket is the name that its sockets begin with, its IBSIM_SOCKNAME.
+	Socket string
 
 	t    testing.TB
-	sock string
 	host string
 }
 
@@ -48,9 +49,9 @@ func Start(t testing.TB, netFile, attach string) *Sim {
 	if err := os.WriteFile(file, []byte(netFile), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	s := &Sim{t: t, host: attach, sock: fmt.Sprintf("firstlight-%d-%d", os.Getpid(), runs.Add(1))}
+	s := &Sim{t: t, host: attach, Socket: fmt.Sprintf("firstlight-%d-%d", os.Getpid(), runs.Add(1))}
 	cmd := exec.Command("ibsim", "-s", "-N", "8000", "-S", "600", "-P", "60000", file)
-	cmd.Env = append(os.Environ(), "IBSIM_SOCKNAME="+s.sock)
+	cmd.Env = append(os.Environ(), "IBSIM_SOCKNAME="+s.Socket)
 	var log bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &log, &log
 	console, err := cmd.StdinPipe()
@@ -94,9 +95,41 @@ func (s *Sim) once(errs io.Writer, tool string, args ...string) (string, error) 
 	defer cancel()
 	cmd := exec.CommandContext(ctx, tool, args...)
 	cmd.WaitDelay = time.Second
-	cmd.Env = append(os.Environ(), "LD_PRELOAD="+preload, "SIM_HOST="+s.host, "IBSIM_SOCKNAME="+s.sock)
+	cmd.Env = append(os.Environ(), "LD_PRELOAD="+preload, "SIM_HOST="+s.host, "IBSIM_SOCKNAME="+s.Socket)
 	var out bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, errs
 	err := cmd.Run()
 	return out.String(), err
+}
+
+// Do types commands at the simulator's console.
+func (s *Sim) Do(commands ...string) {
+	s.t.Helper()
+	// It reads ahead and looks at what it read only when more comes, so the last
+	// command needs something behind it: comments, one read of 128 bytes each.
+	for _, c := range append(commands, "#", "#") {
+		if _, err := fmt.Fprintln(s.Console, c); err != nil {
+			s.t.Fatal(err)
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+}
+
+// Manage runs opensm once, from the node of that name: every port gets a LID
+// and becomes Active. A test without opensm is skipped.
+func (s *Sim) Manage(node string) {
+	s.t.Helper()
+	if _, err := exec.LookPath("opensm"); err != nil {
+		s.t.Skip("needs opensm")
+	}
+	dir := s.t.TempDir()
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, "opensm", "-o", "-R", "updn", "-f", filepath.Join(dir, "log"))
+	cmd.WaitDelay = time.Second
+	cmd.Dir = dir
+	cmd.Env = append(os.Environ(), "LD_PRELOAD="+preload, "SIM_HOST="+node, "IBSIM_SOCKNAME="+s.Socket, "OSM_TMP_DIR="+dir, "OSM_CACHE_DIR="+dir)
+	if out, err := cmd.CombinedOutput(); err != nil {
+		s.t.Fatalf("opensm: %v\n%s", err, out)
+	}
 }
