@@ -16,7 +16,7 @@ type swept struct {
 	path   []byte // to it
 	next   *swept // another node of the same GUID
 	inARow int    // questions given up since it last answered
-	dead   bool   // it is asked nothing more
+	gone   bool   // it is asked nothing more
 	mooted int    // questions dropped since
 	pma    mad.ClassPortInfo
 }
@@ -52,7 +52,7 @@ func (e *engine) moot(r *request) bool {
 	if n == nil {
 		return false
 	}
-	if n.dead {
+	if n.gone {
 		n.mooted++
 		return true
 	}
@@ -75,7 +75,7 @@ func (e *engine) giveUp(r *request) {
 		return // that says nothing of the node before
 	}
 	if r.node.inARow++; r.node.inARow >= tooSilent {
-		r.node.dead = true
+		r.node.gone = true
 	}
 }
 
@@ -314,15 +314,37 @@ func (e *engine) at(n *swept, port int) *lane {
 	return nil
 }
 
+// dead makes one entry of all that a node which stopped answering was asked.
+func (e *engine) dead() {
+	vain := map[*Node]int{}
+	for _, n := range e.all {
+		if n.gone {
+			vain[n.Node] = n.mooted
+		}
+	}
+	kept := e.silent[:0]
+	for _, u := range e.silent {
+		if _, dead := vain[u.Node]; !dead {
+			kept = append(kept, u)
+		} else {
+			vain[u.Node]++
+		}
+	}
+	for _, n := range e.all {
+		if n.gone {
+			kept = append(kept, Unanswered{Node: n.Node, What: "everything",
+				Why: fmt.Sprintf("it stopped answering; %d questions were in vain or not put any more", vain[n.Node])})
+		}
+	}
+	e.silent = kept
+}
+
 // result is what was found, in an order that does not depend on who answered first.
 func (e *engine) result() *Swept {
 	e.mu.Lock()
 	defer e.mu.Unlock()
+	e.dead()
 	for _, n := range e.all {
-		if n.dead {
-			e.silent = append(e.silent, Unanswered{Node: n.Node, What: "everything else",
-				Why: fmt.Sprintf("it stopped answering; %d questions were not put", n.mooted)})
-		}
 		for _, p := range n.Ports {
 			if p.Peer != nil && p.Info != nil && p.Info.PhysState != mad.PhysLinkUp {
 				e.observed.doubt(0, "%s answers as the other end of %s, and says that it is %v: another node has its GUID, or it changed meanwhile",

@@ -215,6 +215,20 @@ func subnet(n *swept, attr mad.Attribute, port uint8) request {
 	return request{class: mad.ClassSubnDirected, attr: attr, node: n, port: port, path: n.path}
 }
 
+// failed is why the last local port went out of use, where none is left.
+func (e *engine) failed() error {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	var err error
+	for _, l := range e.lanes {
+		if l.failed == nil {
+			return nil
+		}
+		err = l.failed
+	}
+	return err
+}
+
 // ask queues a question.
 func (e *engine) ask(l *lane, r request) {
 	if l.failed != nil {

@@ -157,6 +157,9 @@ func (s Sweep) Run(ctx context.Context) (*Swept, error) {
 		}
 		return nil, fmt.Errorf("nothing of the fabric answered: %w", why)
 	}
+	if err := e.failed(); err != nil {
+		return found, fmt.Errorf("the fabric was read in part: %w", err)
+	}
 	select {
 	case <-e.done:
 		return found, nil

@@ -23,7 +23,7 @@ func (e *engine) askCounters() {
 	}
 	for _, n := range e.all {
 		p := n.connected()
-		if p == nil || !usable[n.lane] || n.dead {
+		if p == nil || !usable[n.lane] || n.gone {
 			continue
 		}
 		r := request{class: mad.ClassPerf, attr: mad.AttrClassPortInfo, node: n, port: uint8(p.Num), lid: n.lidOf(p)}

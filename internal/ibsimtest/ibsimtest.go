@@ -11,6 +11,8 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -30,6 +32,7 @@ type Sim struct {
 
 	t    testing.TB
 	host string
+	log  output
 }
 
 // Start simulates the fabric of a net file until the test ends. Tools see it
@@ -52,8 +55,7 @@ func Start(t testing.TB, netFile, attach string) *Sim {
 	s := &Sim{t: t, host: attach, Socket: fmt.Sprintf("firstlight-%d-%d", os.Getpid(), runs.Add(1))}
 	cmd := exec.Command("ibsim", "-s", "-N", "8000", "-S", "600", "-P", "60000", file)
 	cmd.Env = append(os.Environ(), "IBSIM_SOCKNAME="+s.Socket)
-	var log bytes.Buffer
-	cmd.Stdout, cmd.Stderr = &log, &log
+	cmd.Stdout, cmd.Stderr = &s.log, &s.log
 	console, err := cmd.StdinPipe()
 	if err == nil {
 		err = cmd.Start()
@@ -67,7 +69,7 @@ func Start(t testing.TB, netFile, attach string) *Sim {
 		_ = cmd.Process.Kill()
 		_ = cmd.Wait()
 		if t.Failed() {
-			t.Logf("ibsim: %s", log.String())
+			t.Logf("ibsim: %s", s.log.String())
 		}
 	})
 	return s
@@ -102,18 +104,51 @@ func (s *Sim) once(errs io.Writer, tool string, args ...string) (string, error) 
 	return out.String(), err
 }
 
-// Do types commands at the simulator's console.
+// prompt is what the simulator prints when it has carried out a command.
+const prompt = "sim> "
+
+// Do types commands at the simulator's console, and waits until they are done.
 func (s *Sim) Do(commands ...string) {
 	s.t.Helper()
-	// It reads ahead and looks at what it read only when more comes, so the last
-	// command needs something behind it: comments, one read of 128 bytes each.
-	for _, c := range append(commands, "#", "#") {
+	done := 1 // it begins with a prompt
+	for _, c := range append([]string{"# begin"}, commands...) {
+		s.wait(done)
+		done = s.log.count(prompt) + 1
 		if _, err := fmt.Fprintln(s.Console, c); err != nil {
 			s.t.Fatal(err)
 		}
-		time.Sleep(10 * time.Millisecond)
+	}
+	s.wait(done)
+}
+
+func (s *Sim) wait(prompts int) {
+	s.t.Helper()
+	for begin := time.Now(); s.log.count(prompt) < prompts; time.Sleep(time.Millisecond) {
+		if time.Since(begin) > 20*time.Second {
+			s.t.Fatalf("the simulator does not carry out its commands:\n%s", s.log.String())
+		}
 	}
 }
+
+// output is what a process printed, while it still prints.
+type output struct {
+	mu  sync.Mutex
+	buf bytes.Buffer
+}
+
+func (o *output) Write(b []byte) (int, error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.buf.Write(b)
+}
+
+func (o *output) String() string {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.buf.String()
+}
+
+func (o *output) count(text string) int { return strings.Count(o.String(), text) }
 
 // Manage runs opensm once, from the node of that name: every port gets a LID
 // and becomes Active. A test without opensm is skipped.
