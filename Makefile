@@ -11,7 +11,7 @@ CACHE   ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/firstlight
 
 # What Debian packages the tests' foreign peers, the lab and the image builder come in.
 RUN_PACKAGES  := qemu-system-x86 ovmf ipxe squashfs-tools kmod iproute2 ca-certificates
-TEST_PACKAGES := $(RUN_PACKAGES) ipmitool openipmi freeipmi-tools isc-dhcp-client udhcpc curl tcpdump dnsmasq-base ibsim-utils infiniband-diags busybox-static cpio zstd procps gcc libc6-dev
+TEST_PACKAGES := $(RUN_PACKAGES) ipmitool openipmi freeipmi-tools isc-dhcp-client udhcpc curl tcpdump dnsmasq-base ibsim-utils infiniband-diags opensm busybox-static cpio zstd procps gcc libc6-dev
 
 .PHONY: help
 help: ## show this

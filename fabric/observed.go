@@ -8,6 +8,8 @@ import (
 	"slices"
 	"sort"
 	"strconv"
+
+	"firstlight/fabric/mad"
 )
 
 // Kind is what a node of the fabric is: the NodeType of its NodeInfo.
@@ -59,6 +61,9 @@ type Port struct {
 	Speed string // active speed of a lane, as "NDR"; "" is not known
 	Peer  *Port  // nil: nothing behind it
 	Line  int    // where it stands; 0 where only the other side names it
+
+	Info     *mad.PortInfo // what the port says of itself; nil: read from a dump, or it did not answer
+	Counters *Counters     // nil: not read
 }
 
 // Link joins two ports. Where only one end is a switch, that is B.
@@ -66,11 +71,16 @@ type Link struct{ A, B *Port }
 
 // Inconsistency is one thing that cannot be so, and the line that says it.
 type Inconsistency struct {
-	Line int
+	Line int // 0: no dump said it, but the fabric
 	What string
 }
 
-func (i Inconsistency) String() string { return fmt.Sprintf("line %d: %s", i.Line, i.What) }
+func (i Inconsistency) String() string {
+	if i.Line == 0 {
+		return i.What
+	}
+	return fmt.Sprintf("line %d: %s", i.Line, i.What)
+}
 
 // Port returns the port of that number, or nil.
 func (n *Node) Port(num int) *Port {

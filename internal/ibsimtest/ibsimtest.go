@@ -11,6 +11,8 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -26,11 +28,13 @@ var runs atomic.Int64
 type Sim struct {
 	// Console takes ibsim's commands, as `Unlink "leaf-01"[1]`.
 	Console io.Writer
+	// Socket is the name that its sockets begin with, its IBSIM_SOCKNAME.
+	Socket string
 
 	t       testing.TB
 	preload string
-	sock    string
 	host    string
+	log     output
 }
 
 // Start simulates the fabric of a net file until the test ends. Tools see it
@@ -51,11 +55,10 @@ func Start(t testing.TB, netFile, attach string) *Sim {
 	if err := os.WriteFile(file, []byte(netFile), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	s := &Sim{t: t, preload: preload[0], host: attach, sock: fmt.Sprintf("firstlight-%d-%d", os.Getpid(), runs.Add(1))}
+	s := &Sim{t: t, preload: preload[0], host: attach, Socket: fmt.Sprintf("firstlight-%d-%d", os.Getpid(), runs.Add(1))}
 	cmd := exec.Command("ibsim", "-s", "-N", "8000", "-S", "600", "-P", "60000", file)
-	cmd.Env = append(os.Environ(), "IBSIM_SOCKNAME="+s.sock)
-	var log bytes.Buffer
-	cmd.Stdout, cmd.Stderr = &log, &log
+	cmd.Env = append(os.Environ(), "IBSIM_SOCKNAME="+s.Socket)
+	cmd.Stdout, cmd.Stderr = &s.log, &s.log
 	console, err := cmd.StdinPipe()
 	if err == nil {
 		err = cmd.Start()
@@ -69,7 +72,7 @@ func Start(t testing.TB, netFile, attach string) *Sim {
 		_ = cmd.Process.Kill()
 		_ = cmd.Wait()
 		if t.Failed() {
-			t.Logf("ibsim: %s", log.String())
+			t.Logf("ibsim: %s", s.log.String())
 		}
 	})
 	return s
@@ -97,9 +100,74 @@ func (s *Sim) once(errs io.Writer, tool string, args ...string) (string, error) 
 	defer cancel()
 	cmd := exec.CommandContext(ctx, tool, args...)
 	cmd.WaitDelay = time.Second
-	cmd.Env = append(os.Environ(), "LD_PRELOAD="+s.preload, "SIM_HOST="+s.host, "IBSIM_SOCKNAME="+s.sock)
+	cmd.Env = append(os.Environ(), "LD_PRELOAD="+s.preload, "SIM_HOST="+s.host, "IBSIM_SOCKNAME="+s.Socket)
 	var out bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, errs
 	err := cmd.Run()
 	return out.String(), err
+}
+
+// prompt is what the simulator prints when it has carried out a command.
+const prompt = "sim> "
+
+// Do types commands at the simulator's console, and waits until they are done.
+func (s *Sim) Do(commands ...string) {
+	s.t.Helper()
+	done := 1 // it begins with a prompt
+	for _, c := range append([]string{"# begin"}, commands...) {
+		s.wait(done)
+		done = s.log.count(prompt) + 1
+		if _, err := fmt.Fprintln(s.Console, c); err != nil {
+			s.t.Fatal(err)
+		}
+	}
+	s.wait(done)
+}
+
+func (s *Sim) wait(prompts int) {
+	s.t.Helper()
+	for begin := time.Now(); s.log.count(prompt) < prompts; time.Sleep(time.Millisecond) {
+		if time.Since(begin) > 20*time.Second {
+			s.t.Fatalf("the simulator does not carry out its commands:\n%s", s.log.String())
+		}
+	}
+}
+
+// output is what a process printed, while it still prints.
+type output struct {
+	mu  sync.Mutex
+	buf bytes.Buffer
+}
+
+func (o *output) Write(b []byte) (int, error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.buf.Write(b)
+}
+
+func (o *output) String() string {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.buf.String()
+}
+
+func (o *output) count(text string) int { return strings.Count(o.String(), text) }
+
+// Manage runs opensm once, from the node of that name: every port gets a LID
+// and becomes Active. A test without opensm is skipped.
+func (s *Sim) Manage(node string) {
+	s.t.Helper()
+	if _, err := exec.LookPath("opensm"); err != nil {
+		s.t.Skip("needs opensm")
+	}
+	dir := s.t.TempDir()
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, "opensm", "-o", "-R", "updn", "-f", filepath.Join(dir, "log"))
+	cmd.WaitDelay = time.Second
+	cmd.Dir = dir
+	cmd.Env = append(os.Environ(), "LD_PRELOAD="+s.preload, "SIM_HOST="+node, "IBSIM_SOCKNAME="+s.Socket, "OSM_TMP_DIR="+dir, "OSM_CACHE_DIR="+dir)
+	if out, err := cmd.CombinedOutput(); err != nil {
+		s.t.Fatalf("opensm: %v\n%s", err, out)
+	}
 }
