@@ -17,6 +17,7 @@ type request struct {
 	node  *swept // who is asked, or beyond whose port; nil: the local node
 	port  uint8  // asked about; of NodeInfo the port to go on by, 0 being the node itself
 	path  []byte // to the node, of subnet management
+	block uint16 // of a table
 	lid   uint16 // of the node, of performance management
 	tries int
 	sent  time.Time
@@ -153,7 +154,11 @@ func (e *engine) packet(p *mad.Packet, r *request) {
 		mad.PutDirectedGet(&p.MAD, uint64(r.tid), r.path, r.port, r.attr, 0)
 		return
 	}
-	mad.PutDirectedGet(&p.MAD, uint64(r.tid), r.path, 0, r.attr, uint32(r.port))
+	modifier := uint32(r.port)
+	if r.attr == mad.AttrPKeyTable {
+		modifier = uint32(r.block) // of the port that the question comes in by
+	}
+	mad.PutDirectedGet(&p.MAD, uint64(r.tid), r.path, 0, r.attr, modifier)
 }
 
 func (e *engine) receive(l *lane) {

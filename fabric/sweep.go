@@ -27,6 +27,8 @@ type Sweep struct {
 	// Counters reads those of every connected port as well. It needs a subnet
 	// manager: performance management goes by LID.
 	Counters bool
+	// PKeys reads the partition keys of the adapters' ports, too.
+	PKeys bool
 	// Timeout is how long one answer is waited for; 0 is a second.
 	Timeout time.Duration
 	// Attempts is how often a question is put before it counts as unanswered; 0 is 3.

@@ -162,7 +162,7 @@ func TestInteropCounters(t *testing.T) {
 		`PerformanceSet "leaf-002"[7] PortCounters.LinkDownedCounter=2`,
 		`PerformanceSet "leaf-002"[7] PortCountersExtended.PortUnicastXmitPkts=4294967299`,
 		`PerformanceSet "hnode007 mlx5_1"[1] PortCounters.PortRcvErrors=9`)
-	found = sweep(t, Sweep{Transports: transports, Counters: true})
+	found = sweep(t, Sweep{Transports: transports, Counters: true, PKeys: true})
 	t.Logf("%+v", found.Stats)
 	ports := 0
 	for _, n := range found.Nodes {
@@ -189,6 +189,9 @@ func TestInteropCounters(t *testing.T) {
 	}
 	if c := hca.Counters; c.Counters.PortRcvErrors != 9 || c.Counters.SymbolErrorCounter != 0 {
 		t.Errorf("%s: %+v; want 9 receive errors", hca.Label(), c.Counters)
+	}
+	if !slices.Equal(hca.PKeys, []uint16{0xffff}) && !slices.Equal(hca.PKeys, []uint16{0x7fff}) {
+		t.Errorf("%s: partition keys %#x; want the default partition's alone", hca.Label(), hca.PKeys)
 	}
 	if leaf.Rate() != "HDR" || hca.LID == 0 || leaf.Node.LID == 0 || hca.GUID != hca.Node.GUID+1 || leaf.Info.State != mad.PortActive {
 		t.Errorf("%s %+v, %s %+v; want HDR, LIDs, the port's GUID and Active", leaf.Label(), leaf, hca.Label(), hca)

@@ -136,6 +136,31 @@ func TestSweepPorts(t *testing.T) {
 	}
 }
 
+// TestSweepPKeys reads tables of one block and of two.
+func TestSweepPKeys(t *testing.T) {
+	root, _, other := pair()
+	root.info.PartitionCap, other.info.PartitionCap = 128, 64
+	root.pkeys[0] = 0xffff
+	for i := range other.pkeys {
+		other.pkeys[i] = 0x8000 + uint16(i)
+	}
+	other.more[1] = 0x7fff
+	found, err := run(t, &fake{root: root}, Sweep{PKeys: true})
+	if err != nil || len(found.Unanswered) > 0 {
+		t.Fatal(err, found.Unanswered)
+	}
+	for _, n := range found.Nodes {
+		switch keys := n.Ports[0].PKeys; {
+		case n.GUID == 0x100 && !slices.Equal(keys, []uint16{0xffff}):
+			t.Errorf("the local port's keys are %#x; want ffff", keys)
+		case n.GUID == 0x200 && (len(keys) != 33 || keys[31] != 0x801f || keys[32] != 0x7fff):
+			t.Errorf("the other port's keys are %#x; want the 32 of its first block and 7fff", keys)
+		case n.Kind == Switch && keys != nil:
+			t.Errorf("the switch's keys are %#x; want them not read", keys)
+		}
+	}
+}
+
 // endless is a fabric that has no end: behind every port is one more switch.
 func endless(guid func(n uint64) uint64, ports uint8) *fake {
 	made := uint64(0)
