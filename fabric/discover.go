@@ -256,10 +256,10 @@ func (e *engine) instance(info mad.NodeInfo, near *Port) *swept {
 
 // discovered makes a node of what answered first, and asks it for the rest.
 func (e *engine) discovered(l *lane, path []byte, info mad.NodeInfo) *swept {
-	if len(e.all) >= maxNodes {
+	if e.ports += int(info.NumPorts); len(e.all) >= maxNodes || e.ports > maxPorts {
 		if !e.full {
 			e.full = true
-			e.observed.doubt(0, "more than %d nodes answer, which no subnet has: the rest was not looked at", maxNodes)
+			e.observed.doubt(0, "more than %d nodes or %d ports answer, which no subnet has: the rest was not looked at", maxNodes, maxPorts)
 		}
 		return nil
 	}

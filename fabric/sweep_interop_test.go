@@ -227,3 +227,29 @@ func TestInteropDrops(t *testing.T) {
 	}
 	t.Logf("%v, %+v", found.Unanswered, found.Stats)
 }
+
+// TestInteropStopped reads from a simulator that does nothing any more, and
+// again when it goes on.
+func TestInteropStopped(t *testing.T) {
+	net, want := ibsimtest.FatTree(32, 2)
+	sim := ibsimtest.Start(t, net, ibsimtest.Adapter(1, 0))
+	transports := attach(t, sim, ibsimtest.Adapter(1, 0))
+	sweep(t, Sweep{Transports: transports})
+	sim.Do()
+	if _, err := fmt.Fprintln(sim.Console, "Wait 2"); err != nil {
+		t.Fatal(err)
+	}
+	time.Sleep(100 * time.Millisecond) // it takes the command, and sleeps
+	begin := time.Now()
+	found, err := Sweep{Transports: transports, Timeout: 50 * time.Millisecond}.Run(context.Background())
+	if err == nil || time.Since(begin) > time.Second {
+		t.Errorf("from a simulator that sleeps: %v, %v after %v; want an error soon", found, err, time.Since(begin))
+	}
+	sim.Do()
+	// Its late answers to the sweep before are not taken for answers to this one.
+	again := sweep(t, Sweep{Transports: transports})
+	if diff := cmp.Diff(want, plainLinks(again.Observed)); diff != "" {
+		t.Errorf("%+v; links (-net file +swept):\n%s", again.Stats, diff)
+	}
+	t.Logf("%v; %+v", err, again.Stats)
+}

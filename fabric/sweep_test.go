@@ -50,7 +50,7 @@ func TestSweepFabrics(t *testing.T) {
 			root, sw, other := pair()
 			sw.links[3] = fakeEnd{&fakeNode{info: other.info, busy: 1 << 30}, 1}
 			return &fake{root: root}
-		}, Sweep{}, pairLinks, "", `the link of "switch" port 3 is up and behind it is nobody`},
+		}, Sweep{}, pairLinks, "", `what is behind "switch" port 3 is not known: no answer to 3 attempts`},
 		{"more ports than there are", func() *fake { root, sw, _ := pair(); sw.info.NumPorts, sw.ports = 255, 4; return &fake{root: root} }, Sweep{},
 			pairLinks, "", "port 255: PortInfo: invalid attribute or modifier"},
 		{"fewer ports than are used", func() *fake {
@@ -246,15 +246,15 @@ func TestSweepProgress(t *testing.T) {
 
 func TestWindow(t *testing.T) {
 	w := newWindow(8, 64)
-	begin := time.Unix(100, 0)
+	begin := 100 * time.Second
 	for range 8 {
 		w.answered()
 	}
 	if int(w.size) != 16 {
 		t.Errorf("after 8 answers the window is %v; want 16", w.size)
 	}
-	w.lost(begin, begin.Add(time.Second))
-	w.lost(begin, begin.Add(time.Second)) // of the same flight
+	w.lost(begin, begin+time.Second)
+	w.lost(begin, begin+time.Second) // of the same flight
 	if int(w.size) != 8 {
 		t.Errorf("after a loss of two the window is %v; want 8", w.size)
 	}
@@ -265,8 +265,8 @@ func TestWindow(t *testing.T) {
 		t.Errorf("after a flight without loss the window is %v; want about 9", w.size)
 	}
 	for i := range 20 {
-		now := begin.Add(time.Duration(i+2) * time.Second)
-		w.lost(now, now.Add(time.Millisecond))
+		now := begin + time.Duration(i+2)*time.Second
+		w.lost(now, now+time.Millisecond)
 	}
 	if w.size != smallestWindow {
 		t.Errorf("after many losses the window is %v; want %v", w.size, smallestWindow)
