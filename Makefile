@@ -88,6 +88,10 @@ bench-boot: test-deps build ## power-on to the agent's call, against dnsmasq; th
 bench-plan: ## validate and plan of 10,000 nodes, and of one changed node; figures of docs/measured.md
 	$(GO) test -tags bench -count=1 -v -timeout 30m ./cmd/firstlight -run '^TestPlanFigures$$'
 
+.PHONY: bench-fabric
+bench-fabric: test-deps ## fabrics of 6,128 and 16,384 adapters read from ibsim, against ibnetdiscover; figures of docs/measured.md
+	$(GO) test -tags bench -count=1 -v -timeout 30m ./cmd/firstlight -run '^TestFabricFigures$$'
+
 .PHONY: fuzz
 FUZZTIME ?= 1m
 fuzz: ## every fuzz target for FUZZTIME (1m)

@@ -19,6 +19,8 @@ type swept struct {
 	gone   bool   // it is asked nothing more
 	mooted int    // questions dropped since
 	pma    mad.ClassPortInfo
+
+	partitionCap uint16
 }
 
 // tooSilent is how many questions in a row a node leaves unanswered before it
@@ -151,8 +153,39 @@ func (e *engine) attribute(l *lane, r *request, data []byte) error {
 			return err
 		}
 		e.portInfo(n, int(r.port), &info)
+	case mad.AttrPKeyTable:
+		table, err := mad.ParsePKeyTable(data)
+		if err != nil {
+			return err
+		}
+		e.pKeys(l, r, table)
 	}
 	return nil
+}
+
+// askPKeys asks an adapter's port, by a path that comes in by it, for its
+// partition keys.
+func (e *engine) askPKeys(l *lane, n *swept, port uint8, path []byte) {
+	if e.PKeys && n.Kind == CA {
+		e.ask(l, request{class: mad.ClassSubnDirected, attr: mad.AttrPKeyTable, node: n, port: port, path: path})
+	}
+}
+
+// pKeys takes a block of a port's table. Subnet managers fill tables from the
+// front, so a block without a key is the last that is asked for.
+func (e *engine) pKeys(l *lane, r *request, table mad.PKeyTable) {
+	p := r.node.port(int(r.port))
+	before := len(p.PKeys)
+	for _, key := range table {
+		if key != 0 && !slices.Contains(p.PKeys, key) {
+			p.PKeys = append(p.PKeys, key)
+		}
+	}
+	next := *r
+	next.block, next.tries = r.block+1, 0
+	if len(p.PKeys) > before && int(next.block)*len(table) < int(r.node.partitionCap) {
+		e.ask(l, next)
+	}
 }
 
 // nodeInfo takes the answer of who is behind a port, or of the local node.
@@ -169,6 +202,7 @@ func (e *engine) nodeInfo(l *lane, r *request, info mad.NodeInfo) error {
 		if n.Kind != Switch && info.LocalPort >= 1 {
 			n.port(int(info.LocalPort)).GUID = info.PortGUID
 			e.ask(n.lane, subnet(n, mad.AttrPortInfo, info.LocalPort))
+			e.askPKeys(l, n, info.LocalPort, nil)
 		}
 		return nil
 	}
@@ -180,8 +214,9 @@ func (e *engine) nodeInfo(l *lane, r *request, info mad.NodeInfo) error {
 		return fmt.Errorf("the node behind it says that this is its port %d, and that it has %d ports", info.LocalPort, info.NumPorts)
 	}
 	n := e.instance(info, near)
+	path := append(slices.Clone(r.path), r.port)
 	if n == nil {
-		n = e.discovered(l, append(slices.Clip(slices.Clone(r.path)), r.port), info)
+		n = e.discovered(l, path, info)
 	}
 	if n == nil {
 		return nil
@@ -197,6 +232,7 @@ func (e *engine) nodeInfo(l *lane, r *request, info mad.NodeInfo) error {
 		far.GUID = info.PortGUID
 		if far.Info == nil {
 			e.ask(n.lane, subnet(n, mad.AttrPortInfo, info.LocalPort))
+			e.askPKeys(l, n, info.LocalPort, path)
 		}
 	}
 	return nil
@@ -220,14 +256,14 @@ func (e *engine) instance(info mad.NodeInfo, near *Port) *swept {
 
 // discovered makes a node of what answered first, and asks it for the rest.
 func (e *engine) discovered(l *lane, path []byte, info mad.NodeInfo) *swept {
-	if len(e.all) >= maxNodes {
+	if e.ports += int(info.NumPorts); len(e.all) >= maxNodes || e.ports > maxPorts {
 		if !e.full {
 			e.full = true
-			e.observed.doubt(0, "more than %d nodes answer, which no subnet has: the rest was not looked at", maxNodes)
+			e.observed.doubt(0, "more than %d nodes or %d ports answer, which no subnet has: the rest was not looked at", maxNodes, maxPorts)
 		}
 		return nil
 	}
-	n := &swept{lane: l, path: path, Node: &Node{
+	n := &swept{lane: l, path: path, partitionCap: info.PartitionCap, Node: &Node{
 		Kind: kindOf(info.Type), GUID: info.NodeGUID, SystemGUID: info.SystemGUID, NumPorts: int(info.NumPorts),
 		VendorID: info.VendorID, DeviceID: uint32(info.DeviceID), described: true,
 	}}

@@ -3,6 +3,7 @@ package fabric
 import (
 	"context"
 	"errors"
+	"math/rand/v2"
 	"os"
 	"sync"
 	"time"
@@ -12,15 +13,16 @@ import (
 
 // request is a question to a node, and the state of its transmission.
 type request struct {
-	class mad.Class
-	attr  mad.Attribute
-	node  *swept // who is asked, or beyond whose port; nil: the local node
-	port  uint8  // asked about; of NodeInfo the port to go on by, 0 being the node itself
-	path  []byte // to the node, of subnet management
-	lid   uint16 // of the node, of performance management
-	tries int
-	sent  time.Time
+	node  *swept        // who is asked, or beyond whose port; nil: the local node
+	path  []byte        // to the node, of subnet management
+	sent  time.Duration // since the sweep began
 	tid   uint32
+	attr  mad.Attribute
+	block uint16 // of a table
+	lid   uint16 // of the node, of performance management
+	class mad.Class
+	port  uint8 // asked about; of NodeInfo the port to go on by, 0 being the node itself
+	tries uint8
 	state slotState
 }
 
@@ -70,7 +72,8 @@ type engine struct {
 	counting bool
 	counted  int
 	links    int
-	full     bool // maxNodes were found
+	ports    int  // that the nodes say to have
+	full     bool // maxNodes or maxPorts were found
 	stopping bool
 	done     chan struct{} // closed when nothing is open
 	quit     chan struct{} // closed by stop
@@ -153,7 +156,11 @@ func (e *engine) packet(p *mad.Packet, r *request) {
 		mad.PutDirectedGet(&p.MAD, uint64(r.tid), r.path, r.port, r.attr, 0)
 		return
 	}
-	mad.PutDirectedGet(&p.MAD, uint64(r.tid), r.path, 0, r.attr, uint32(r.port))
+	modifier := uint32(r.port)
+	if r.attr == mad.AttrPKeyTable {
+		modifier = uint32(r.block) // of the port that the question comes in by
+	}
+	mad.PutDirectedGet(&p.MAD, uint64(r.tid), r.path, 0, r.attr, modifier)
 }
 
 func (e *engine) receive(l *lane) {
@@ -235,8 +242,10 @@ func (e *engine) ask(l *lane, r request) {
 		return
 	}
 	t := l.traffic(r.class)
-	if t.next == len(t.queue) {
-		t.queue, t.next = t.queue[:0], 0
+	if t.next > len(t.queue)/2 { // what was sent is most of it
+		n := copy(t.queue, t.queue[t.next:])
+		clear(t.queue[n:])
+		t.queue, t.next = t.queue[:n], 0
 	}
 	t.queue = append(t.queue, r)
 	l.asked = true
@@ -256,7 +265,7 @@ func (e *engine) pump(l *lane) {
 		return
 	}
 	l.asked = false
-	now := time.Now()
+	now := time.Since(e.began)
 	for _, t := range []*traffic{&l.smp, &l.gmp} {
 		for t.room() {
 			i, ok := e.nextSlot(l, t)
@@ -312,7 +321,8 @@ func (l *lane) take(r request) uint16 {
 		i, l.free = l.free[n-1], l.free[:n-1]
 	} else {
 		i = uint16(len(l.slots))
-		l.slots = append(l.slots, request{})
+		// A sweep before may have left answers on the way.
+		l.slots = append(l.slots, request{tid: rand.Uint32()})
 	}
 	// The upper half counts the users of a slot, so that the answer to an
 	// earlier one is not taken for this one's.
@@ -344,7 +354,7 @@ func (e *engine) arrived(l *lane, p *mad.Packet) {
 	r := l.slots[i]
 	if p.TimedOut {
 		if r.state == slotSent {
-			e.lost(l, uint16(i), time.Now())
+			e.lost(l, uint16(i), time.Since(e.began))
 		}
 		return
 	}
@@ -360,7 +370,7 @@ func (e *engine) arrived(l *lane, p *mad.Packet) {
 		// The node took it and has no time: as good as lost.
 		t.onTheWay++
 		l.slots[i].state = slotSent
-		e.lost(l, uint16(i), time.Now())
+		e.lost(l, uint16(i), time.Since(e.began))
 		return
 	}
 	t.answered()
@@ -370,12 +380,12 @@ func (e *engine) arrived(l *lane, p *mad.Packet) {
 }
 
 // lost sends a request again, or gives it up.
-func (e *engine) lost(l *lane, i uint16, now time.Time) {
+func (e *engine) lost(l *lane, i uint16, now time.Duration) {
 	r := &l.slots[i]
 	t := l.traffic(r.class)
 	t.onTheWay--
 	t.lost(r.sent, now)
-	if r.tries < e.Attempts && !e.moot(r) {
+	if int(r.tries) < e.Attempts && !e.moot(r) {
 		r.state = slotRepeat
 		t.repeat = append(t.repeat, i)
 		return
@@ -403,18 +413,19 @@ func (e *engine) clock() {
 			e.mu.Unlock()
 			return
 		}
-		overdue := now.Add(-e.Timeout * 5 / 4)
+		at := now.Sub(e.began)
+		overdue := at - e.Timeout*5/4
 		for _, l := range e.lanes {
 			for i := range l.slots {
-				if l.slots[i].state == slotSent && l.slots[i].sent.Before(overdue) {
-					e.lost(l, uint16(i), now)
+				if l.slots[i].state == slotSent && l.slots[i].sent < overdue {
+					e.lost(l, uint16(i), at)
 				}
 			}
 			e.pump(l)
 		}
 		e.finish()
 		p := Progress{Switches: e.observed.Count(Switch), HCAs: e.observed.Count(CA), Links: e.links,
-			Counters: e.counted, Waiting: e.open, Elapsed: now.Sub(e.began)}
+			Counters: e.counted, Waiting: e.open, Elapsed: at}
 		e.mu.Unlock()
 		if e.Progress != nil {
 			e.Progress(p)

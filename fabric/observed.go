@@ -63,6 +63,7 @@ type Port struct {
 	Line  int    // where it stands; 0 where only the other side names it
 
 	Info     *mad.PortInfo // what the port says of itself; nil: read from a dump, or it did not answer
+	PKeys    []uint16      // of an adapter's port: its partition keys, without empty entries; nil: not read
 	Counters *Counters     // nil: not read
 }
 

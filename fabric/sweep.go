@@ -27,9 +27,11 @@ type Sweep struct {
 	// Counters reads those of every connected port as well. It needs a subnet
 	// manager: performance management goes by LID.
 	Counters bool
+	// PKeys reads the partition keys of the adapters' ports, too.
+	PKeys bool
 	// Timeout is how long one answer is waited for; 0 is a second.
 	Timeout time.Duration
-	// Attempts is how often a question is put before it counts as unanswered; 0 is 3.
+	// Attempts is how often a question is put before it counts as unanswered; 0 is 3, 100 the most.
 	Attempts int
 	// MaxHops is how far from the local port it looks; 0 is mad.MaxHops.
 	MaxHops int
@@ -70,7 +72,7 @@ func (u Unanswered) String() string {
 	case u.Port == 0:
 		return fmt.Sprintf("%s: %s: %s", u.Node.Label(), u.What, u.Why)
 	case u.What == mad.AttrNodeInfo.String():
-		return fmt.Sprintf("the link of %s is up and behind it is nobody who tells who he is: %s", u.Node.Port(u.Port).Label(), u.Why)
+		return fmt.Sprintf("what is behind %s port %d is not known: %s", u.Node.Label(), u.Port, u.Why)
 	}
 	return fmt.Sprintf("%s port %d: %s: %s", u.Node.Label(), u.Port, u.What, u.Why)
 }
@@ -100,6 +102,9 @@ type Counters struct {
 // §4.1.3), and switches take one each.
 const maxNodes = 49151
 
+// maxPorts bounds the memory that a fabric which makes itself up can take.
+const maxPorts = 2 << 20
+
 // sameGUID is how many nodes of one GUID are told apart: more are a fabric
 // that makes them up.
 const sameGUID = 8
@@ -111,6 +116,7 @@ func (s Sweep) withDefaults() Sweep {
 	if s.Attempts == 0 {
 		s.Attempts = 3
 	}
+	s.Attempts = min(s.Attempts, 100)
 	if s.MaxHops == 0 || s.MaxHops > mad.MaxHops {
 		s.MaxHops = mad.MaxHops
 	}

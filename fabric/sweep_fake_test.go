@@ -38,7 +38,9 @@ type fakeNode struct {
 	beyond func(port uint8) (fakeEnd, bool)
 	mute   bool // it answers NodeInfo only
 	busy   int  // so many requests are refused as busy first
-	ports  int  // that it answers PortInfo of; 0: as many as it says to have
+	pkeys  mad.PKeyTable
+	more   mad.PKeyTable // the second block
+	ports  int           // that it answers PortInfo of; 0: as many as it says to have
 }
 
 // fakeEnd is a port of a node.
@@ -163,6 +165,10 @@ func (f *fake) reply(p *mad.Packet) (mad.Packet, bool) {
 		return mad.Packet{}, false
 	case s.Attribute == mad.AttrNodeDescription:
 		mad.AppendNodeDescription(s.Data[:0], n.name)
+	case s.Attribute == mad.AttrPKeyTable && s.Modifier < 2:
+		mad.AppendPKeyTable(s.Data[:0], []mad.PKeyTable{n.pkeys, n.more}[s.Modifier])
+	case s.Attribute == mad.AttrPKeyTable:
+		s.Status = 0x1c
 	case s.Attribute == mad.AttrPortInfo:
 		if n.ports != 0 && int(s.Modifier) > n.ports {
 			s.Status = 0x1c

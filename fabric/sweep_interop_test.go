@@ -162,7 +162,7 @@ func TestInteropCounters(t *testing.T) {
 		`PerformanceSet "leaf-002"[7] PortCounters.LinkDownedCounter=2`,
 		`PerformanceSet "leaf-002"[7] PortCountersExtended.PortUnicastXmitPkts=4294967299`,
 		`PerformanceSet "hnode007 mlx5_1"[1] PortCounters.PortRcvErrors=9`)
-	found = sweep(t, Sweep{Transports: transports, Counters: true})
+	found = sweep(t, Sweep{Transports: transports, Counters: true, PKeys: true})
 	t.Logf("%+v", found.Stats)
 	ports := 0
 	for _, n := range found.Nodes {
@@ -189,6 +189,9 @@ func TestInteropCounters(t *testing.T) {
 	}
 	if c := hca.Counters; c.Counters.PortRcvErrors != 9 || c.Counters.SymbolErrorCounter != 0 {
 		t.Errorf("%s: %+v; want 9 receive errors", hca.Label(), c.Counters)
+	}
+	if !slices.Equal(hca.PKeys, []uint16{0xffff}) && !slices.Equal(hca.PKeys, []uint16{0x7fff}) {
+		t.Errorf("%s: partition keys %#x; want the default partition's alone", hca.Label(), hca.PKeys)
 	}
 	if leaf.Rate() != "HDR" || hca.LID == 0 || leaf.Node.LID == 0 || hca.GUID != hca.Node.GUID+1 || leaf.Info.State != mad.PortActive {
 		t.Errorf("%s %+v, %s %+v; want HDR, LIDs, the port's GUID and Active", leaf.Label(), leaf, hca.Label(), hca)
@@ -223,4 +226,30 @@ func TestInteropDrops(t *testing.T) {
 		}
 	}
 	t.Logf("%v, %+v", found.Unanswered, found.Stats)
+}
+
+// TestInteropStopped reads from a simulator that does nothing any more, and
+// again when it goes on.
+func TestInteropStopped(t *testing.T) {
+	net, want := ibsimtest.FatTree(32, 2)
+	sim := ibsimtest.Start(t, net, ibsimtest.Adapter(1, 0))
+	transports := attach(t, sim, ibsimtest.Adapter(1, 0))
+	sweep(t, Sweep{Transports: transports})
+	sim.Do()
+	if _, err := fmt.Fprintln(sim.Console, "Wait 2"); err != nil {
+		t.Fatal(err)
+	}
+	time.Sleep(100 * time.Millisecond) // it takes the command, and sleeps
+	begin := time.Now()
+	found, err := Sweep{Transports: transports, Timeout: 50 * time.Millisecond}.Run(context.Background())
+	if err == nil || time.Since(begin) > time.Second {
+		t.Errorf("from a simulator that sleeps: %v, %v after %v; want an error soon", found, err, time.Since(begin))
+	}
+	sim.Do()
+	// Its late answers to the sweep before are not taken for answers to this one.
+	again := sweep(t, Sweep{Transports: transports})
+	if diff := cmp.Diff(want, plainLinks(again.Observed)); diff != "" {
+		t.Errorf("%+v; links (-net file +swept):\n%s", again.Stats, diff)
+	}
+	t.Logf("%v; %+v", err, again.Stats)
 }

@@ -50,7 +50,7 @@ func TestSweepFabrics(t *testing.T) {
 			root, sw, other := pair()
 			sw.links[3] = fakeEnd{&fakeNode{info: other.info, busy: 1 << 30}, 1}
 			return &fake{root: root}
-		}, Sweep{}, pairLinks, "", `the link of "switch" port 3 is up and behind it is nobody`},
+		}, Sweep{}, pairLinks, "", `what is behind "switch" port 3 is not known: no answer to 3 attempts`},
 		{"more ports than there are", func() *fake { root, sw, _ := pair(); sw.info.NumPorts, sw.ports = 255, 4; return &fake{root: root} }, Sweep{},
 			pairLinks, "", "port 255: PortInfo: invalid attribute or modifier"},
 		{"fewer ports than are used", func() *fake {
@@ -133,6 +133,31 @@ func TestSweepPorts(t *testing.T) {
 	}
 	if dark.Peer != nil || dark.Rate() != "" || dark.Info.PhysState != mad.PhysPolling {
 		t.Errorf("port 3: %+v; want it dark and polling", dark)
+	}
+}
+
+// TestSweepPKeys reads tables of one block and of two.
+func TestSweepPKeys(t *testing.T) {
+	root, _, other := pair()
+	root.info.PartitionCap, other.info.PartitionCap = 128, 64
+	root.pkeys[0] = 0xffff
+	for i := range other.pkeys {
+		other.pkeys[i] = 0x8000 + uint16(i)
+	}
+	other.more[1] = 0x7fff
+	found, err := run(t, &fake{root: root}, Sweep{PKeys: true})
+	if err != nil || len(found.Unanswered) > 0 {
+		t.Fatal(err, found.Unanswered)
+	}
+	for _, n := range found.Nodes {
+		switch keys := n.Ports[0].PKeys; {
+		case n.GUID == 0x100 && !slices.Equal(keys, []uint16{0xffff}):
+			t.Errorf("the local port's keys are %#x; want ffff", keys)
+		case n.GUID == 0x200 && (len(keys) != 33 || keys[31] != 0x801f || keys[32] != 0x7fff):
+			t.Errorf("the other port's keys are %#x; want the 32 of its first block and 7fff", keys)
+		case n.Kind == Switch && keys != nil:
+			t.Errorf("the switch's keys are %#x; want them not read", keys)
+		}
 	}
 }
 
@@ -221,15 +246,15 @@ func TestSweepProgress(t *testing.T) {
 
 func TestWindow(t *testing.T) {
 	w := newWindow(8, 64)
-	begin := time.Unix(100, 0)
+	begin := 100 * time.Second
 	for range 8 {
 		w.answered()
 	}
 	if int(w.size) != 16 {
 		t.Errorf("after 8 answers the window is %v; want 16", w.size)
 	}
-	w.lost(begin, begin.Add(time.Second))
-	w.lost(begin, begin.Add(time.Second)) // of the same flight
+	w.lost(begin, begin+time.Second)
+	w.lost(begin, begin+time.Second) // of the same flight
 	if int(w.size) != 8 {
 		t.Errorf("after a loss of two the window is %v; want 8", w.size)
 	}
@@ -240,8 +265,8 @@ func TestWindow(t *testing.T) {
 		t.Errorf("after a flight without loss the window is %v; want about 9", w.size)
 	}
 	for i := range 20 {
-		now := begin.Add(time.Duration(i+2) * time.Second)
-		w.lost(now, now.Add(time.Millisecond))
+		now := begin + time.Duration(i+2)*time.Second
+		w.lost(now, now+time.Millisecond)
 	}
 	if w.size != smallestWindow {
 		t.Errorf("after many losses the window is %v; want %v", w.size, smallestWindow)

@@ -11,22 +11,22 @@ type window struct {
 	slowFrom float64 // from this size on it grows by one each window, before by one each answer
 	most     float64 // that it was
 	onTheWay int
-	cut      time.Time // when it was last halved
-	losses   int
-	smallest float64
+	cut      time.Duration // when it was last halved, since the sweep began
 	ceiling  float64
 }
 
-// The windows begin with what the smallest management agents are known to
-// queue, and for performance management with what an adapter's queue pair takes.
+// The windows begin with what loses nothing on slow agents, and grow no further
+// than ibnetdiscover is run with at most (-o 128). General management datagrams
+// do not run on VL15 and are answered by the firmware of an adapter each, so
+// theirs is larger.
 const (
-	smpStart, smpCeiling = 8, 256
+	smpStart, smpCeiling = 8, 128
 	gmpStart, gmpCeiling = 128, 1024
 	smallestWindow       = 2
 )
 
 func newWindow(start, ceiling int) window {
-	return window{size: float64(start), most: float64(start), slowFrom: float64(ceiling), ceiling: float64(ceiling), smallest: smallestWindow}
+	return window{size: float64(start), most: float64(start), slowFrom: float64(ceiling), ceiling: float64(ceiling)}
 }
 
 // room reports that one more request may go.
@@ -45,12 +45,11 @@ func (w *window) answered() {
 
 // lost halves the window, once for all requests that were on the way together:
 // only one sent after the last cut says that the window is still too large.
-func (w *window) lost(sent, now time.Time) {
-	w.losses++
-	if sent.Before(w.cut) {
+func (w *window) lost(sent, now time.Duration) {
+	if sent < w.cut {
 		return
 	}
 	w.cut = now
-	w.size = max(w.smallest, w.size/2)
+	w.size = max(smallestWindow, w.size/2)
 	w.slowFrom = w.size
 }

@@ -21,11 +21,12 @@ import (
 func (a *app) fabricCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "fabric",
-		Short: "Work with the declared fabric",
-		Example: `  firstlight fabric cables racks/a
+		Short: "Work with the fabric, as declared and as found",
+		Example: `  firstlight fabric discover
+  firstlight fabric cables racks/a
   firstlight fabric cables -o csv racks/a > cables.csv`,
 	}
-	c.AddCommand(a.fabricCablesCommand())
+	c.AddCommand(a.fabricCablesCommand(), a.fabricDiscoverCommand())
 	return c
 }
 

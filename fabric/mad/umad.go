@@ -128,6 +128,10 @@ func (u *UMAD) Send(p *Packet) error {
 	}
 	putUMAD(&u.out, agent, p)
 	_, err := u.file.Write(u.out[:])
+	if errors.Is(err, syscall.EINVAL) {
+		// It still waits for the end of the same transaction, which will come.
+		return nil
+	}
 	return err
 }
 

@@ -19,6 +19,7 @@ type edge struct {
 var rules = []rule{
 	{pkg: "cmd/firstlight", may: []edge{
 		{"fabric", "the fabric verbs"},
+		{"fabric/mad", "opens the local ports that fabric discover reads from"},
 		{"images", "the image verb, and the catalogue that apply serves from"},
 		{"images/vm", "the lab verb"},
 		{"internal/simrack", "the lab of simulated nodes"},
@@ -33,7 +34,7 @@ var rules = []rule{
 		{"provision/journal", "wired into the engine as its journal"},
 		{"provision/netboot", "the boot services during apply"},
 	}, tests: []edge{
-		{"internal/ibsimtest", "the import verb is tested on a simulated fabric"},
+		{"internal/ibsimtest", "the import and fabric verbs are tested on a simulated fabric"},
 		{"internal/refbmc", "verbs are tested against a BMC that is ours"},
 	}},
 	{pkg: "cmd/firstlight-agent", may: []edge{

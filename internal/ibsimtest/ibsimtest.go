@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -56,7 +57,9 @@ func Start(t testing.TB, netFile, attach string) *Sim {
 		t.Fatal(err)
 	}
 	s := &Sim{t: t, preload: preload[0], host: attach, Socket: fmt.Sprintf("firstlight-%d-%d", os.Getpid(), runs.Add(1))}
-	cmd := exec.Command("ibsim", "-s", "-N", "8000", "-S", "600", "-P", "60000", file)
+	nodes, switches := strings.Count(netFile, "\nCa"), strings.Count(netFile, "\nSwitch")
+	cmd := exec.Command("ibsim", "-s", "-N", strconv.Itoa(nodes+switches+8), "-S", strconv.Itoa(switches+8),
+		"-P", strconv.Itoa(3*(nodes+8)+(switchPorts+2)*(switches+8)), file)
 	cmd.Env = append(os.Environ(), "IBSIM_SOCKNAME="+s.Socket)
 	cmd.Stdout, cmd.Stderr = &s.log, &s.log
 	console, err := cmd.StdinPipe()
@@ -109,6 +112,14 @@ func (s *Sim) once(errs io.Writer, tool string, args ...string) (string, error) 
 
 // prompt is what the simulator prints when it has carried out a command.
 const prompt = "sim> "
+
+// Command is a tool that has not run yet, to be run against the simulated
+// fabric by somebody else.
+func (s *Sim) Command(tool string, args ...string) *exec.Cmd {
+	cmd := exec.Command("timeout", append([]string{"60", tool}, args...)...)
+	cmd.Env = append(os.Environ(), "LD_PRELOAD="+s.preload, "SIM_HOST="+s.host, "IBSIM_SOCKNAME="+s.Socket)
+	return cmd
+}
 
 // Do types commands at the simulator's console, and waits until they are done.
 func (s *Sim) Do(commands ...string) {
