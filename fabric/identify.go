@@ -52,8 +52,9 @@ type check struct {
 	spares   map[spareKey]*end
 	guids    map[uint64]int // how many adapters have a GUID
 	replaced []replacement
-	looked   map[string]bool // nodes that were inspected
-	inside   map[*end]bool   // adapters that inspection found
+	looked   map[string]bool   // nodes that were inspected
+	nodes    map[*device]*Node // of places
+	inside   map[*end]bool     // adapters that inspection found
 	verdict  *Verdict
 }
 

@@ -96,7 +96,7 @@ func hostsOf(n *Node) int {
 }
 
 // findRails looks whether leaves take one adapter of every host each. A leaf
-// nine tenths of whose named hosts agree is one of that rail.
+// two thirds of whose named hosts agree is one of that rail.
 func (s *structure) findRails() {
 	s.rail = map[*Node]string{}
 	rails := map[string]bool{}
@@ -118,7 +118,7 @@ func (s *structure) findRails() {
 		if total == 0 {
 			continue
 		}
-		if count[best]*4 < total*3 || total < 3 {
+		if count[best]*3 < total*2 || total < 3 {
 			s.rail = map[*Node]string{} // leaves take what comes
 			return
 		}

@@ -3,6 +3,8 @@ package fabric
 import (
 	"fmt"
 	"strings"
+
+	"firstlight/fabric/mad"
 )
 
 // missing finds switches and nodes of which nothing is seen, and takes what
@@ -135,13 +137,46 @@ func (c *check) dark(k *cable) {
 		Declared: low.String() + " - " + high.String(), Found: "no light, or the port polls"}
 	f.Message = fmt.Sprintf("%s: no light on its cable to %s%s", low, high, declaredAs(f.DeclaredAt))
 	f.Action = fmt.Sprintf("plug in, reseat or replace the cable from %s to %s", high, low)
-	if low.hca != nil && c.inspected(low) {
+	state := c.stateOf(high)
+	switch {
+	case state == mad.PhysLinkUp:
+		f.Found = "light, and nothing answers behind it"
+		f.Message = fmt.Sprintf("%s: there is light on its cable to %s, and it does not answer%s", low, high, declaredAs(f.DeclaredAt))
+		f.Action = fmt.Sprintf("look at %s: its adapter's firmware, or what loads the network there", low)
+		if low.hca != nil {
+			f.Class, f.Ports = MissingHCA, refs(low, high)
+		}
+	case state == mad.PhysDisabled:
+		f.Found = "the port is disabled"
+		f.Message = fmt.Sprintf("%s: its cable to %s is dark: that port is disabled%s", low, high, declaredAs(f.DeclaredAt))
+		f.Action = fmt.Sprintf("enable %s (ibportstate), then look at the cable", high)
+	case state != 0:
+		f.Found = fmt.Sprintf("%s is in state %v", high, state)
+	}
+	if low.hca != nil && state != mad.PhysLinkUp && c.inspected(low) {
 		f.Class, f.Found = MissingHCA, "the node has no such adapter, by its inspection"
 		f.Ports = refs(low, high)
 		f.Message = fmt.Sprintf("%s: inspection of the node did not find this adapter; its cable to %s is dark%s", low, high, declaredAs(f.DeclaredAt))
 		f.Action = fmt.Sprintf("reseat or replace the adapter %s of %s%s", low.port, low.dev.name, standsAt(low.dev.ref()))
 	}
 	c.add(f)
+}
+
+// stateOf is the physical state of a switch's port that has no link, where a
+// sweep read it; else 0.
+func (c *check) stateOf(e *end) mad.PhysState {
+	if c.nodes == nil {
+		c.nodes = map[*device]*Node{}
+		for n, dev := range c.place {
+			c.nodes[dev] = n
+		}
+	}
+	if n := c.nodes[e.dev]; n != nil && e.num > 0 {
+		if p := n.Port(e.num); p != nil && p.Info != nil {
+			return p.Info.PhysState
+		}
+	}
+	return 0
 }
 
 // inspected reports an adapter that was not found in a node that was looked into.

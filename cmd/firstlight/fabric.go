@@ -21,11 +21,13 @@ import (
 func (a *app) fabricCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "fabric",
-		Short: "Work with the declared fabric",
+		Short: "Work with the fabric: its cables, and which to move",
 		Example: `  firstlight fabric cables racks/a
-  firstlight fabric cables -o csv racks/a > cables.csv`,
+  firstlight fabric cables -o csv racks/a > cables.csv
+  firstlight fabric verify -observed fabric.txt racks/a
+  firstlight fabric discover -observed fabric.txt`,
 	}
-	c.AddCommand(a.fabricCablesCommand())
+	c.AddCommand(a.fabricCablesCommand(), a.fabricVerifyCommand(), a.fabricDiscoverCommand())
 	return c
 }
 
