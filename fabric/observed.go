@@ -60,7 +60,10 @@ type Port struct {
 	Width int    // active lanes: 1, 2, 4, 8 or 12; 0 is not known
 	Speed string // active speed of a lane, as "NDR"; "" is not known
 	Peer  *Port  // nil: nothing behind it
-	Line  int    // where it stands; 0 where only the other side names it
+	// Claimed is what this side says is behind it and the other side denies: of
+	// two devices with one GUID only one can be what the other end names.
+	Claimed *Port
+	Line    int // where it stands; 0 where only the other side names it
 
 	Info     *mad.PortInfo // what the port says of itself; nil: read from a dump, or it did not answer
 	PKeys    []uint16      // of an adapter's port: its partition keys, without empty entries; nil: not read
@@ -207,19 +210,27 @@ func (o *Observed) reconcile() {
 		}
 	}
 	for _, p := range contradicted {
-		p.Peer = nil
+		p.deny()
 	}
 	for _, p := range lonely {
 		q := p.Peer
 		if q.Peer != nil {
 			o.doubt(p.Line, "%s leads to %s, and so does %s (line %d)", p.Label(), q.Label(), q.Peer.Label(), q.Peer.Line)
-			p.Peer = nil
+			p.deny()
 			continue
 		}
 		o.doubt(p.Line, "the link from %s to %s is seen from this side only", p.Label(), q.Label())
 		q.Peer, q.Width, q.Speed = p, p.Width, p.Speed
 	}
 	sort.SliceStable(o.Inconsistencies, func(i, j int) bool { return o.Inconsistencies[i].Line < o.Inconsistencies[j].Line })
+}
+
+// deny takes a link back that only this side has.
+func (p *Port) deny() {
+	if p.Peer != p {
+		p.Claimed = p.Peer
+	}
+	p.Peer = nil
 }
 
 // written is a port's width and speed as a dump spells them.

@@ -21,12 +21,14 @@ import (
 func (a *app) fabricCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "fabric",
-		Short: "Work with the fabric, as declared and as found",
+		Short: "Work with the fabric: its cables, and which to move",
 		Example: `  firstlight fabric discover
   firstlight fabric cables racks/a
-  firstlight fabric cables -o csv racks/a > cables.csv`,
+  firstlight fabric cables -o csv racks/a > cables.csv
+  firstlight fabric verify racks/a
+  firstlight fabric verify -observed fabric.txt racks/a`,
 	}
-	c.AddCommand(a.fabricCablesCommand(), a.fabricDiscoverCommand())
+	c.AddCommand(a.fabricCablesCommand(), a.fabricVerifyCommand(), a.fabricDiscoverCommand())
 	return c
 }
 

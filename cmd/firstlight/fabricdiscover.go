@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -25,27 +26,6 @@ type fabricSource struct {
 	nodes    []string // of the simulator, to attach at
 	observed string   // a file of ibnetdiscover, "-" being the standard input
 	deadline time.Duration
-}
-
-// finding is a finding of fabric discover -json and fabric verify -json.
-type finding struct {
-	Class      string        `json:"class"`
-	Severity   string        `json:"severity"`
-	Node       string        `json:"node"`
-	Ports      []findingPort `json:"ports"`
-	Declared   string        `json:"declared"`
-	Found      string        `json:"found"`
-	DeclaredAt string        `json:"declared_at"`
-	Action     string        `json:"action"`
-}
-
-// findingPort is a port of a finding, and where a person finds it.
-type findingPort struct {
-	Name  string `json:"name"`
-	Port  int    `json:"port"`
-	Rack  string `json:"rack"`
-	Unit  int    `json:"unit"` // 0: not declared
-	Label string `json:"label"`
 }
 
 // linkRow is a link of fabric discover -json.
@@ -73,18 +53,24 @@ type readFabric struct {
 
 func (a *app) fabricDiscoverCommand() *cobra.Command {
 	var from fabricSource
+	var format string
 	c := &cobra.Command{
 		Use:   "discover [DIR]",
-		Short: "Read an InfiniBand fabric and say what is in it",
+		Short: "Read an InfiniBand fabric, and say what is in it and what is odd",
 		Long: `Read the whole fabric by directed route from this machine's InfiniBand ports,
 all those with a link unless -device names some: with a port in each rail, the
-rails are read side by side. No subnet manager is needed. Prints the switches,
-adapters and links found, and what did not answer or cannot be so. A dump of
+rails are read side by side. No subnet manager is needed. A dump of
 ibnetdiscover, with or without -p, is read in its place with -observed.
+
+Prints how much was found, what did not answer or cannot be so, and what is
+unlike the rest: adapters on the leaf of another rail, hosts with fewer adapters
+than the others, uplinks that are not spread evenly, links that are slower than
+others of their kind, GUIDs and names that are there twice. firstlight fabric
+verify holds a fabric against an inventory, and firstlight import writes one.
 With DIR, findings name the rack and unit that this inventory declares.
 
-Exits 0 when everything answered, 2 with findings, 1 when the fabric could not be
-read, or only in part: what was found is printed all the same.`,
+Exits 0 when all is well, 2 with findings, 1 when the fabric could not be read, or
+only in part: what was found is printed all the same.`,
 		Example: `  firstlight fabric discover
   firstlight fabric discover -device mlx5_0 -device mlx5_1/1 racks/a
   firstlight fabric discover -observed dump.txt
@@ -96,11 +82,15 @@ read, or only in part: what was found is printed all the same.`,
 			if len(args) > 0 {
 				dir = args[0]
 			}
-			return a.fabricDiscover(c.Context(), from, dir)
+			if err := a.findingsFormat(c, &format); err != nil {
+				return err
+			}
+			return a.fabricDiscover(c.Context(), from, dir, format)
 		},
 	}
 	a.inventoryFlags(c)
 	sourceFlags(c, &from)
+	formatFlag(c, &format)
 	return c
 }
 
@@ -126,8 +116,8 @@ func sourceFlags(c *cobra.Command, from *fabricSource) {
 	}
 }
 
-func (a *app) fabricDiscover(ctx context.Context, from fabricSource, dir string) error {
-	places := map[string]place{}
+func (a *app) fabricDiscover(ctx context.Context, from fabricSource, dir, format string) error {
+	places := map[string]standing{}
 	if dir != "" {
 		s, err := a.loadQuietly(dir)
 		if err != nil {
@@ -139,20 +129,24 @@ func (a *app) fabricDiscover(ctx context.Context, from fabricSource, dir string)
 	if err != nil {
 		return err
 	}
-	findings := readFindings(read, places)
-	if a.json {
+	v := fabric.Structural(read.Observed)
+	v.Findings = append(readFindings(read), v.Findings...)
+	stand(v.Findings, places)
+	switch format {
+	case "json":
 		err = printJSON(a.stdout, map[string]any{"source": read.from, "complete": read.err == nil, "elapsed_ms": read.elapsed.Milliseconds(),
-			"summary":  map[string]int{"switches": read.Count(fabric.Switch), "hcas": read.Count(fabric.CA), "links": len(read.Links())},
-			"findings": findings, "links": linkRows(read.Observed)})
-	} else {
-		a.printDiscovered(read, findings)
+			"summary": verdictSummary(v), "findings": v.Findings, "not_read": v.NotRead, "links": linkRows(read.Observed)})
+	case "csv":
+		err = writeFindings(a.stdout, v.Findings)
+	default:
+		a.printDiscovered(read, v)
 	}
 	switch {
 	case err != nil:
 		return err
 	case read.err != nil:
 		return read.err
-	case len(findings) > 0:
+	case len(v.Findings) > 0:
 		return &exit{code: 2}
 	}
 	return nil
@@ -269,38 +263,43 @@ func linkedPorts(root mad.FS) ([]string, error) {
 	return linked, nil
 }
 
+// Classes of findings that are about the reading, not about cables.
+const (
+	unanswered   fabric.Class = "unanswered"
+	inconsistent fabric.Class = "inconsistent"
+)
+
 // readFindings is what the reading itself found wrong.
-func readFindings(read *readFabric, places map[string]place) []finding {
-	findings := []finding{}
+func readFindings(read *readFabric) []fabric.Finding {
+	findings := []fabric.Finding{}
 	for _, u := range read.unanswered {
-		f := finding{Class: "unanswered", Severity: "warning", Ports: []findingPort{}, Found: u.String()}
+		f := fabric.Finding{Class: unanswered, Severity: fabric.Warning, Ports: []fabric.PortRef{}, Found: u.String(), Message: u.String()}
 		if u.Node != nil {
 			f.Node = cmp.Or(u.Node.Description, u.Node.Label())
 			if u.Port > 0 {
-				p := places[firstWord(u.Node.Description)]
-				f.Ports = append(f.Ports, findingPort{Name: f.Node, Port: u.Port, Rack: p.rack, Unit: p.unit})
+				f.Ports = append(f.Ports, fabric.PortRef{Name: f.Node, Port: strconv.Itoa(u.Port)})
 			}
 		}
 		findings = append(findings, f)
 	}
 	for _, i := range read.Inconsistencies {
-		findings = append(findings, finding{Class: "inconsistent", Severity: "warning", Ports: []findingPort{}, Found: i.String()})
+		findings = append(findings, fabric.Finding{Class: inconsistent, Severity: fabric.Warning, Ports: []fabric.PortRef{}, Found: i.String(), Message: i.String()})
 	}
 	return findings
 }
 
-// place is where a device stands.
-type place struct {
+// standing is where a device stands.
+type standing struct {
 	rack string
 	unit int
 }
 
 // placesOf are the declared places by the name that devices are described with.
-func placesOf(c *inventory.Cluster) map[string]place {
-	out := map[string]place{}
+func placesOf(c *inventory.Cluster) map[string]standing {
+	out := map[string]standing{}
 	add := func(name string, rack *inventory.Rack, unit int) {
 		if rack != nil {
-			out[name] = place{rack.Name, unit}
+			out[name] = standing{rack.Name, unit}
 		}
 	}
 	for _, n := range c.Nodes {
@@ -312,10 +311,17 @@ func placesOf(c *inventory.Cluster) map[string]place {
 	return out
 }
 
-// firstWord is the host of a description as "hnode001 mlx5_0".
-func firstWord(description string) string {
-	word, _, _ := strings.Cut(description, " ")
-	return word
+// stand puts the declared places into findings. The first word of a description
+// as "hnode001 mlx5_0" is the host.
+func stand(findings []fabric.Finding, places map[string]standing) {
+	for _, f := range findings {
+		for i := range f.Ports {
+			host, _, _ := strings.Cut(f.Ports[i].Name, " ")
+			if p, ok := places[host]; ok {
+				f.Ports[i].Rack, f.Ports[i].Unit = p.rack, p.unit
+			}
+		}
+	}
 }
 
 func linkRows(o *fabric.Observed) []linkRow {
@@ -337,14 +343,14 @@ func linkRows(o *fabric.Observed) []linkRow {
 // linkRate is the rate that either end tells.
 func linkRate(l fabric.Link) string { return cmp.Or(l.A.Rate(), l.B.Rate()) }
 
-func (a *app) printDiscovered(read *readFabric, findings []finding) {
+func (a *app) printDiscovered(read *readFabric, v fabric.Verdict) {
 	links := read.Links()
 	rates := map[string]int{}
 	for _, l := range links {
 		rates[cmp.Or(linkRate(l), "of unknown rate")]++
 	}
-	switches, hcas := read.Count(fabric.Switch), read.Count(fabric.CA)
-	fmt.Fprintf(a.stdout, "%d %s, %d %s, %d %s", switches, plural(switches, "switch", "switches"), hcas, plural(hcas, "HCA", "HCAs"), len(links), plural(len(links), "link", "links"))
+	fmt.Fprintf(a.stdout, "%d %s, %d %s, %d %s", v.Switches, plural(v.Switches, "switch", "switches"), v.HCAs, plural(v.HCAs, "HCA", "HCAs"),
+		len(links), plural(len(links), "link", "links"))
 	if len(links) > 0 {
 		var names []string
 		for name := range rates {
@@ -358,15 +364,8 @@ func (a *app) printDiscovered(read *readFabric, findings []finding) {
 		fmt.Fprintf(a.stdout, " in %v", read.elapsed.Round(time.Millisecond))
 	}
 	fmt.Fprintln(a.stdout)
-	for _, f := range findings {
-		at := ""
-		if len(f.Ports) > 0 && f.Ports[0].Rack != "" {
-			at = " (rack " + f.Ports[0].Rack
-			if f.Ports[0].Unit > 0 {
-				at += fmt.Sprintf(", unit %d", f.Ports[0].Unit)
-			}
-			at += ")"
-		}
-		fmt.Fprintf(a.stdout, "%s: %s%s\n", f.Class, f.Found, at)
+	a.printFindings(v)
+	if len(v.Findings) > 0 {
+		fmt.Fprintln(a.stdout, findingCount(v, ""))
 	}
 }

@@ -21,7 +21,7 @@ type discoverOutput struct {
 	Source   string
 	Complete bool
 	Summary  struct{ Switches, HCAs, Links int }
-	Findings []finding
+	Findings []fabric.Finding
 	Links    []linkRow
 }
 
@@ -132,18 +132,22 @@ func TestPlaces(t *testing.T) {
 	read := &readFabric{Observed: &fabric.Observed{}, from: "a test", unanswered: []fabric.Unanswered{
 		{Node: leaf, Port: 3, What: "PortInfo", Why: "busy"}, {Node: hca, Port: 1, What: "PortCounters", Why: "busy"}, {What: "NodeInfo", Why: "busy"},
 	}}
-	got := readFindings(read, placesOf(c))
-	want := []finding{
-		{Class: "unanswered", Severity: "warning", Node: "leaf-01", Ports: []findingPort{{Name: "leaf-01", Port: 3, Rack: "l1", Unit: 1}}, Found: `"leaf-01" port 3: PortInfo: busy`},
-		{Class: "unanswered", Severity: "warning", Node: "dgx-001 mlx5_0", Ports: []findingPort{{Name: "dgx-001 mlx5_0", Port: 1, Rack: "d01", Unit: 1}}, Found: `"dgx-001 mlx5_0" port 1: PortCounters: busy`},
-		{Class: "unanswered", Severity: "warning", Ports: []findingPort{}, Found: "the local port: NodeInfo: busy"},
+	got := readFindings(read)
+	stand(got, placesOf(c))
+	want := []fabric.Finding{
+		{Class: "unanswered", Severity: "warning", Node: "leaf-01", Ports: []fabric.PortRef{{Name: "leaf-01", Port: "3", Rack: "l1", Unit: 1}}, Found: `"leaf-01" port 3: PortInfo: busy`},
+		{Class: "unanswered", Severity: "warning", Node: "dgx-001 mlx5_0", Ports: []fabric.PortRef{{Name: "dgx-001 mlx5_0", Port: "1", Rack: "d01", Unit: 1}}, Found: `"dgx-001 mlx5_0" port 1: PortCounters: busy`},
+		{Class: "unanswered", Severity: "warning", Ports: []fabric.PortRef{}, Found: "the local port: NodeInfo: busy"},
+	}
+	for i := range want {
+		want[i].Message = want[i].Found
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("findings (-want +got):\n%s", diff)
 	}
 	var out strings.Builder
-	(&app{stdout: &out}).printDiscovered(read, got)
-	if want := `unanswered: "leaf-01" port 3: PortInfo: busy (rack l1, unit 1)`; !strings.Contains(out.String(), want) {
+	(&app{stdout: &out}).printDiscovered(read, fabric.Verdict{Findings: got})
+	if want := "rack l1 unit 1\n  unanswered  \"leaf-01\" port 3: PortInfo: busy\n"; !strings.Contains(out.String(), want) {
 		t.Errorf("printed:\n%s\nwant %s in it", out.String(), want)
 	}
 }
