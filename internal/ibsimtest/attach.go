@@ -35,3 +35,8 @@ func (s *Sim) Output(tool string, args ...string) (out, complaints string) {
 	}
 	return out, errs.String()
 }
+
+// Env is what a program needs in its environment to be a client.
+func (s *Sim) Env() []string {
+	return []string{"LD_PRELOAD=" + s.preload, "SIM_HOST=" + s.host, "IBSIM_SOCKNAME=" + s.Socket}
+}
