@@ -45,11 +45,17 @@ var rules = []rule{
 		{"provision/burnin", "GPU health and load"},
 	}},
 	{pkg: "internal/simrack", may: []edge{
-		{"fabric/mad", "simulated switches answer real datagrams"},
 		{"internal/refbmc", "a simulated node's BMC"},
 		{"inventory", "what to simulate"},
 		{"provision/agent", "simulated nodes run the real agent"},
 		{"provision/agent/api", "and speak its protocol"},
+	}},
+	{pkg: "internal/simrack/fabricsim", may: []edge{
+		{"fabric/mad", "simulated switches answer real datagrams"},
+		{"inventory", "what to simulate"},
+	}, tests: []edge{
+		{"fabric", "reads what the tools print"},
+		{"internal/ibsimtest", "runs the tools, and ibsim beside it"},
 	}},
 	{pkg: "provision", may: []edge{
 		{"inventory", "what is wanted"},
