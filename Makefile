@@ -78,7 +78,7 @@ vm: test-deps build $(TEST_KERNEL) ## the tests that run virtual machines
 
 .PHONY: bench
 bench: build ## benchmarks of the packages
-	$(GO) test -run '^$$' -bench . -benchmem ./inventory ./provision/... ./internal/refbmc
+	$(GO) test -run '^$$' -bench . -benchmem ./inventory ./fabric ./provision/... ./internal/refbmc
 
 .PHONY: bench-boot
 bench-boot: test-deps build ## power-on to the agent's call, against dnsmasq; the demo's time; figures of docs/measured.md

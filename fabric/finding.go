@@ -109,6 +109,22 @@ func newVerdict(o *Observed) Verdict {
 	return v
 }
 
+// inOrder is the fabric with its nodes by GUID, so that what is said of it does
+// not depend on the order in which it was read.
+func (o *Observed) inOrder() *Observed {
+	first := func(n *Node) (guid uint64) {
+		if len(n.Ports) > 0 {
+			guid = n.Ports[0].GUID
+		}
+		return guid
+	}
+	nodes := slices.Clone(o.Nodes)
+	slices.SortStableFunc(nodes, func(a, b *Node) int {
+		return cmp.Or(cmp.Compare(a.GUID, b.GUID), cmp.Compare(a.PortGUID, b.PortGUID), cmp.Compare(first(a), first(b)), strings.Compare(a.Description, b.Description))
+	})
+	return &Observed{Nodes: nodes}
+}
+
 // inner reports adapters inside switches, for reductions in the network: no
 // cable leads to them.
 func (n *Node) inner() bool {

@@ -186,9 +186,10 @@ func (c *check) leftOver(a *adapter, known map[*end]bool) *end {
 	case len(dark) == 0 || a.host == nil:
 		return nil
 	}
-	rail := c.endAt(a.port.Peer).rail()
-	if i := slices.IndexFunc(dark, func(e *end) bool { return e.rail() == rail }); i >= 0 {
-		return dark[i]
+	if q := c.endAt(a.port.Peer); q != nil { // nil: another adapter, not yet known
+		if i := slices.IndexFunc(dark, func(e *end) bool { return e.rail() == q.rail() }); i >= 0 {
+			return dark[i]
+		}
 	}
 	return dark[0]
 }

@@ -3,6 +3,7 @@ package fabric
 import (
 	"cmp"
 	"fmt"
+	"maps"
 	"slices"
 	"strconv"
 
@@ -15,6 +16,7 @@ import (
 // run alike; and GUIDs and names are there once.
 func Structural(o *Observed) Verdict {
 	v := newVerdict(o)
+	o = o.inOrder()
 	s := &structure{o: o, tier: tiers(o)}
 	s.findRails()
 	v.Findings = append(v.Findings, twice{o: o, name: plainName}.findings()...)
@@ -165,6 +167,7 @@ func (s *structure) offRail() (out []Finding) {
 	}
 	for _, host := range sortedKeys(byHost) {
 		all := byHost[host]
+		slices.SortFunc(all, func(a, b stray) int { return inventory.CompareNames(a.hca, b.hca) })
 		for len(all) > 0 {
 			a := all[0]
 			all = all[1:]
@@ -195,7 +198,8 @@ func (s *structure) isRail(hca string) bool {
 	return false
 }
 
-// fewAdapters finds hosts of which fewer adapters are linked than of most.
+// fewAdapters finds hosts of which fewer adapters are linked than of their
+// like. A host with less than half of what most have is of another kind.
 func (s *structure) fewAdapters() (out []Finding) {
 	have := map[string]map[string]bool{}
 	for _, n := range s.o.Nodes {
@@ -208,15 +212,33 @@ func (s *structure) fewAdapters() (out []Finding) {
 		}
 		have[host][hca] = true
 	}
-	usual := map[string]int{}
-	for _, hcas := range have {
-		for hca := range hcas {
-			usual[hca]++
+	count := func() map[string]int {
+		usual := map[string]int{}
+		for _, hcas := range have {
+			for hca := range hcas {
+				usual[hca]++
+			}
 		}
+		maps.DeleteFunc(usual, func(_ string, n int) bool { return n*2 <= len(have) })
+		return usual
+	}
+	usual := count()
+	maps.DeleteFunc(have, func(_ string, hcas map[string]bool) bool {
+		n := 0
+		for hca := range usual {
+			if hcas[hca] {
+				n++
+			}
+		}
+		return n*2 < len(usual)
+	})
+	usual = count()
+	if len(have) < 4 {
+		return nil
 	}
 	for _, host := range sortedKeys(have) {
 		for _, hca := range sortedKeys(usual) {
-			if have[host][hca] || usual[hca]*10 < len(have)*9 || len(have) < 4 {
+			if have[host][hca] || usual[hca]*10 < len(have)*9 && len(have)-usual[hca] > 1 {
 				continue
 			}
 			out = append(out, Finding{Class: MissingCable, Severity: Error, Node: host, Ports: []PortRef{{Name: host, Port: hca, Label: hca}},

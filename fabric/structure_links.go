@@ -146,6 +146,9 @@ func (s *structure) unevenRates() (out []Finding) {
 		if l.A.Node.inner() || l.B.Node.inner() {
 			continue
 		}
+		if s.tier[l.A.Node] > s.tier[l.B.Node] { // the lower end is A
+			l.A, l.B = l.B, l.A
+		}
 		g := group{tier: min(s.tier[l.A.Node], s.tier[l.B.Node])}
 		if _, hca := adapterName(l.A.Node.Description); l.A.Node.Kind != Switch && s.isRail(hca) {
 			g.hca = "a rail"

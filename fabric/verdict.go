@@ -15,6 +15,7 @@ func (d *Declared) Verify(o *Observed, known Known) Verdict {
 		return v
 	}
 	v := newVerdict(o)
+	o = o.inOrder()
 	c := d.check(o, known, &v)
 	c.labelSwitches()
 	c.labelAdapters()

@@ -35,6 +35,7 @@ func (c *check) unexpected(dev *device, own []*end) {
 	var other []*end
 	var instead *device
 	same := true
+	slices.SortFunc(own, func(a, b *end) int { return inventory.CompareNames(a.port, b.port) })
 	for _, e := range own {
 		if c.link[e.id] < 0 { // the other end was told of already
 			continue

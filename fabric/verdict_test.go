@@ -8,6 +8,8 @@ import (
 	"sync"
 	"testing"
 
+	"github.com/google/go-cmp/cmp"
+
 	"firstlight/inventory"
 )
 
@@ -138,7 +140,11 @@ func inParallel(t *testing.T, example string, n int, run func(s *site, i int)) {
 // finding of its class at its place, and there is no other.
 func TestFaultSets(t *testing.T) {
 	var table confusion
-	inParallel(t, "abci3", 200, func(s *site, i int) {
+	sets := 200
+	if testing.Short() {
+		sets = 10
+	}
+	inParallel(t, "abci3", sets, func(s *site, i int) {
 		rng := rand.New(rand.NewPCG(2026, uint64(i)))
 		w := build(s.c, s.full, rng)
 		how := saying[i%len(saying)]
@@ -167,6 +173,9 @@ func TestFaultSets(t *testing.T) {
 	})
 	t.Logf("\n%s", &table)
 	for _, class := range classes {
+		if testing.Short() {
+			break // some are too few to have come up
+		}
 		if table.count[[2]Class{class, class}] < 5 {
 			t.Errorf("%s was injected and found %d times; want some of every class", class, table.count[[2]Class{class, class}])
 		}
@@ -185,6 +194,9 @@ func TestHealthy(t *testing.T) {
 		example string
 		n       int
 	}{{"abci3", 100}, {"superpod-h200", 900}} {
+		if testing.Short() {
+			c.n /= 20
+		}
 		inParallel(t, c.example, c.n, func(s *site, i int) {
 			rng := rand.New(rand.NewPCG(7, uint64(i)))
 			w := build(s.c, s.full, rng)
@@ -246,6 +258,31 @@ func BenchmarkVerdict(b *testing.B) {
 	for b.Loop() {
 		if v := Declare(s.c, s.full).Verify(w.o, w.known); len(v.Findings) > 0 {
 			b.Fatal(v.Findings[0])
+		}
+	}
+}
+
+// TestVerdictIsStable: the same faults give the same words, in whatever order
+// the fabric was read.
+func TestVerdictIsStable(t *testing.T) {
+	s := newSite(t, "superpod-h200")
+	w := build(s.c, s.full, rand.New(rand.NewPCG(5, 5)))
+	for _, j := range injectors {
+		j.inflict(w)
+	}
+	w.prune()
+	first := Declare(s.c, s.full).Verify(w.o, w.known)
+	if len(first.Findings) < 10 {
+		t.Fatalf("%d findings; want those of many faults", len(first.Findings))
+	}
+	structural := Structural(w.o)
+	for range 10 {
+		w.shuffle()
+		if diff := cmp.Diff(first, Declare(s.c, s.full).Verify(w.o, w.known)); diff != "" {
+			t.Fatalf("declared (-first +again):\n%s", diff)
+		}
+		if diff := cmp.Diff(structural, Structural(w.o)); diff != "" {
+			t.Fatalf("structural (-first +again):\n%s", diff)
 		}
 	}
 }

@@ -54,6 +54,7 @@ func (t twice) guids() (out []Finding) {
 	}
 	for _, guid := range order {
 		if ports := at[guid]; len(ports) > 1 {
+			byName(ports)
 			text := make([]string, len(ports))
 			for i, p := range ports {
 				text[i] = p.String()
@@ -65,6 +66,12 @@ func (t twice) guids() (out []Finding) {
 		}
 	}
 	return out
+}
+
+func byName(ports []PortRef) {
+	slices.SortFunc(ports, func(a, b PortRef) int {
+		return cmp.Or(inventory.CompareNames(a.Name, b.Name), inventory.CompareNames(a.Port, b.Port))
+	})
 }
 
 // portRef names a port of a found node.
@@ -102,8 +109,8 @@ func (t twice) names() (out []Finding) {
 			hosts[k.host] = append(hosts[k.host], nodes...)
 		}
 	}
-	for host, nodes := range hosts {
-		out = append(out, t.namedAlike(host, nodes)...)
+	for _, host := range sortedKeys(hosts) {
+		out = append(out, t.namedAlike(host, hosts[host])...)
 	}
 	return out
 }
@@ -122,11 +129,10 @@ func (t twice) namedAlike(host string, nodes []*Node) (out []Finding) {
 			}
 		}
 	}
-	names := make([]string, 0, len(by))
-	for name := range by {
-		names = append(names, name)
+	for _, ports := range by { // the device itself stays first
+		byName(ports[1:])
 	}
-	slices.SortFunc(names, inventory.CompareNames)
+	names := sortedKeys(by)
 	if len(names) == 1 { // the name is all that is known of them
 		out = append(out, Finding{Class: DuplicateDescription, Severity: Warning, Node: host, Ports: by[names[0]], Declared: "a name of its own for each",
 			Found: fmt.Sprintf("%d devices that call themselves %s", len(nodes), host), Message: fmt.Sprintf("%d devices call themselves %s", len(nodes), host),

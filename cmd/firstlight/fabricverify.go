@@ -210,16 +210,17 @@ func place(p fabric.PortRef) string {
 	return fmt.Sprintf("rack %s unit %d", p.Rack, p.Unit)
 }
 
-// printFindings prints what there is to do, by place.
+// printFindings prints what there is to do, by place where any is known.
 func (a *app) printFindings(v fabric.Verdict) {
-	at := "-"
+	at := ""
+	placed := slices.ContainsFunc(v.Findings, func(f fabric.Finding) bool { return len(f.Ports) > 0 && f.Ports[0].Rack != "" })
 	on := colour(a.stdout)
 	for _, f := range v.Findings {
 		var first fabric.PortRef
 		if len(f.Ports) > 0 {
 			first = f.Ports[0]
 		}
-		if p := place(first); p != at {
+		if p := place(first); placed && p != at {
 			at = p
 			fmt.Fprintln(a.stdout, p)
 		}
