@@ -23,7 +23,8 @@ func (a *app) fabricVerifyCommand() *cobra.Command {
 		Use:   "verify [DIR]",
 		Short: "Hold the fabric that is there against the declared cables",
 		Long: `Read the fabric as fabric discover does, from this machine's InfiniBand ports or
-from a dump, hold it against the cables that the inventory declares, and print a line for everything there is to do, in the order of racks and units.
+from a dump, hold it against the cables that the inventory declares, and print a
+line for everything there is to do, in the order of racks and units.
 Cables in each other's place are one line, and so is a node without power.
 
 Nodes and switches are known by their declared GUIDs, then by their names where
