@@ -90,7 +90,7 @@ bench-plan: ## validate and plan of 10,000 nodes, and of one changed node; figur
 
 .PHONY: bench-fabric
 bench-fabric: test-deps ## fabrics of 6,128 and 16,384 adapters read from ibsim, against ibnetdiscover; figures of docs/measured.md
-	$(GO) test -tags bench -count=1 -v -timeout 30m ./cmd/firstlight -run '^TestFabricFigures$$'
+	$(GO) test -tags bench -count=1 -v -timeout 30m ./cmd/firstlight -run '^TestFabric(Figures|Delayed)$$'
 
 .PHONY: fuzz
 FUZZTIME ?= 1m

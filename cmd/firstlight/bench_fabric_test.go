@@ -17,6 +17,8 @@ import (
 	"testing"
 	"time"
 
+	"firstlight/fabric"
+	"firstlight/fabric/mad"
 	"firstlight/internal/ibsimtest"
 )
 
@@ -37,6 +39,82 @@ func TestFabricFigures(t *testing.T) {
 	atMost(t, "fabric_discover_2048_one_port_vs_ibnetdiscover", middle(of.one, wallOf)/middle(of.peer, wallOf), "ratio", 0.5)
 	atMost(t, "fabric_discover_2048_eight_rails_vs_ibnetdiscover", middle(of.ours, wallOf)/middle(of.peer, wallOf), "ratio", 0.5)
 	atMost(t, "fabric_discover_2048_links_different", float64(of.different), "links", 0)
+}
+
+// TestFabricDelayed reads the fabric of 766 nodes over a wire with a round trip,
+// and the counters of all its ports.
+func TestFabricDelayed(t *testing.T) {
+	program := benchProgram(t)
+	fmt.Printf("load %s\n", load())
+	net, _ := ibsimtest.FatTree(766, 8)
+	direct := ibsimtest.Start(t, net, ibsimtest.Adapter(1, 0))
+	direct.Run("ibnetdiscover", "-o", "128")
+	direct.Manage(ibsimtest.Adapter(2, 0))
+	sim := direct.Delay(200 * time.Microsecond)
+	fmt.Printf("a question and its answer take %v through the relay, %v without\n", roundTrip(t, sim), roundTrip(t, direct))
+	var ours, peer, oursCounters, peerCounters []timed
+	for range fabricRounds {
+		peer = append(peer, timeTo(t, sim.Command("ibnetdiscover", "-o", "128"), os.DevNull))
+		ours = append(ours, timeTo(t, exec.Command(program, "fabric", "discover", "-ibsim", sim.Socket, "-ibsim-node", ibsimtest.Adapter(1, 0)), os.DevNull))
+	}
+	for range 3 {
+		peerCounters = append(peerCounters, timeTo(t, sim.Command("ibqueryerrors", "--skip-sl", "-o", "128"), os.DevNull))
+		oursCounters = append(oursCounters, sweepCounters(t, sim))
+	}
+	fmt.Printf("ibnetdiscover -o 128 %.2f s, ours %.2f s; ibqueryerrors --skip-sl -o 128 %.2f s, ours %.2f s\n",
+		middle(peer, wallOf), middle(ours, wallOf), middle(peerCounters, wallOf), middle(oursCounters, wallOf))
+	atMost(t, "fabric_discover_766_delayed_vs_ibnetdiscover", middle(ours, wallOf)/middle(peer, wallOf), "ratio", 1)
+	atMost(t, "fabric_counters_766_delayed_vs_ibqueryerrors", middle(oursCounters, wallOf)/middle(peerCounters, wallOf), "ratio", 0.25)
+}
+
+// sweepCounters reads topology and counters in this process.
+func sweepCounters(t *testing.T, sim *ibsimtest.Sim) timed {
+	port, err := mad.DialIBSim(sim.Socket, ibsimtest.Adapter(1, 0))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer port.Close()
+	begin := time.Now()
+	found, err := fabric.Sweep{Transports: []fabric.Transport{port}, Counters: true}.Run(t.Context())
+	if err != nil || len(found.Unanswered) > 0 {
+		t.Fatalf("%v, %d questions unanswered", err, len(found.Unanswered))
+	}
+	ports := 0
+	for _, l := range found.Links() {
+		for _, p := range []*fabric.Port{l.A, l.B} {
+			if p.Counters != nil && p.Counters.Extended != nil {
+				ports++
+			}
+		}
+	}
+	if ports != 2*18416 {
+		t.Fatalf("counters of %d ports; want %d", ports, 2*18416)
+	}
+	return timed{wall: time.Since(begin).Seconds()}
+}
+
+// roundTrip is the median of some questions, one at a time.
+func roundTrip(t *testing.T, sim *ibsimtest.Sim) time.Duration {
+	port, err := mad.DialIBSim(sim.Socket, ibsimtest.Adapter(1, 0))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer port.Close()
+	var took []time.Duration
+	for range 201 {
+		p := mad.Packet{LID: mad.PermissiveLID}
+		mad.PutDirectedGet(&p.MAD, 1, nil, 0, mad.AttrNodeInfo, 0)
+		begin := time.Now()
+		if err := port.Send(&p); err != nil {
+			t.Fatal(err)
+		}
+		if err := port.Receive(&p); err != nil {
+			t.Fatal(err)
+		}
+		took = append(took, time.Since(begin))
+	}
+	slices.Sort(took)
+	return took[len(took)/2]
 }
 
 // reads are the runs on one fabric.
