@@ -69,7 +69,7 @@ check: ## gofmt, vet, staticcheck, generated files, import rules, race detector
 	$(GO) generate ./...
 	@git diff --exit-code -- docs examples '*.golden' || { echo "generated files are not what the code gives: commit what go generate wrote"; exit 1; }
 	$(GO) test -count=1 ./internal/archtest
-	$(GO) test -race -short -skip '^(TestFaultSets|TestHealthy)$$' -timeout 15m ./inventory/... ./fabric/... ./provision ./provision/acceptance ./provision/agent/... ./provision/bmc ./internal/refbmc
+	$(GO) test -race -short -skip '^(TestFaultSets|TestHealthy)$$' -timeout 15m ./inventory/... ./fabric/... ./provision ./provision/acceptance ./provision/agent/... ./provision/bmc ./internal/refbmc ./internal/simrack/fabricsim
 
 .PHONY: vm
 vm: test-deps build $(TEST_KERNEL) ## the tests that run virtual machines

@@ -92,7 +92,7 @@ func TestLatency(t *testing.T) {
 			}
 			best = min(best, took)
 		}
-		if least := time.Duration(2*len(path)) * hop; best < least || best > least+5*time.Millisecond {
+		if least := time.Duration(2*len(path)) * hop; best < least || best > least+50*time.Millisecond {
 			t.Errorf("by %v: %v; want %v and little more", path, best, least)
 		}
 	}
@@ -101,7 +101,7 @@ func TestLatency(t *testing.T) {
 // TestVL15Overflow: of a burst that a queue of 4 has no room for, the rest is
 // lost, told as lost, and counted. At a pace that it keeps up with nothing is.
 func TestVL15Overflow(t *testing.T) {
-	f := build(t, small(), Options{Managed: true, VL15: VL15{Depth: 4, Service: 20 * time.Millisecond}})
+	f := build(t, small(), Options{Managed: true, VL15: VL15{Depth: 4, Service: 50 * time.Millisecond}})
 	c := dial(t, serve(t, &Server{Fabric: f}), "hnode001 mlx5_0")
 	const burst = 20
 	for tid := range uint64(burst) {
