@@ -5,7 +5,6 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/google/go-cmp/cmp"
 )
@@ -373,17 +372,12 @@ func bigDump() string {
 	return b.String()
 }
 
-// TestBigFabric holds the size a national system has, and the time it may take.
+// TestBigFabric holds the size of a national system. BenchmarkParseNetDiscover
+// has the time that it takes.
 func TestBigFabric(t *testing.T) {
-	text := bigDump()
-	begin := time.Now()
-	o := parse(t, text)
-	took := time.Since(begin)
+	o := parse(t, bigDump())
 	if s, c, l := o.Count(Switch), o.Count(CA), len(o.Links()); s != 480 || c != 6128 || l != 18416 || len(o.Inconsistencies) > 0 {
 		t.Errorf("%d switches, %d adapters, %d links, %d inconsistencies; want 480, 6128, 18416 and none", s, c, l, len(o.Inconsistencies))
-	}
-	if took > 500*time.Millisecond {
-		t.Errorf("%d lines took %s; want at most 0.5 s", strings.Count(text, "\n"), took)
 	}
 }
 
