@@ -38,8 +38,8 @@ func (b *Redfish) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	f, frozen := b.begin()
 	if frozen || !sleep(r.Context(), f.Slow) {
-		<-r.Context().Done() // the client has left, or Serve ends
-		return
+		<-r.Context().Done()        // the client has left, or Serve ends
+		panic(http.ErrAbortHandler) // to return would be an answer
 	}
 	at := strings.TrimRight(r.URL.Path, "/")
 	w.Header().Set("OData-Version", "4.0")

@@ -57,14 +57,23 @@ func pinned(ep Endpoint, pins *PinFile) *tls.Config {
 				return errors.New("the bmc showed no certificate")
 			}
 			found := fingerprint(cs.PeerCertificates[0].Raw)
-			known, err := pins.pin(ep.Address, ep.Node, found)
-			if err == nil && known != found {
-				err = &CertificateError{Endpoint: describe(ep), Pinned: known, Found: found, File: pins.Path}
+			switch known, err := pins.pin(ep.Address, ep.Node, found); {
+			case err != nil:
+				return &pinError{err}
+			case known != found:
+				return &CertificateError{Endpoint: describe(ep), Pinned: known, Found: found, File: pins.Path}
 			}
-			return err
+			return nil
 		},
 	}
 }
+
+// pinError says that the known certificates could not be read or written, which
+// is not the BMC's fault.
+type pinError struct{ err error }
+
+func (e *pinError) Error() string { return e.err.Error() }
+func (e *pinError) Unwrap() error { return e.err }
 
 // client makes the HTTP client that uses the guard.
 func (g *guard) client() *http.Client {

@@ -26,7 +26,11 @@ func (s *Session) ResetBMC(ctx context.Context) error {
 	if m.Actions.Reset.Target == "" {
 		return errors.New("it offers no way to restart it (no Manager.Reset)")
 	}
-	way := firstOf([]string{"GracefulRestart", "ForceRestart"}, s.offers(ctx, m.Actions.Reset))
+	offered, err := s.offers(ctx, m.Actions.Reset)
+	if err != nil {
+		return err
+	}
+	way := firstOf([]string{"GracefulRestart", "ForceRestart"}, offered)
 	if way == "" {
 		return errors.New("it offers neither a GracefulRestart nor a ForceRestart of itself")
 	}

@@ -1,6 +1,7 @@
 package redfish
 
 import (
+	"bytes"
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
@@ -25,10 +26,11 @@ import (
 type PinFile struct {
 	Path string // made with mode 0600, in a directory that is there; "" for memory only
 
-	mu   sync.Mutex
-	was  os.FileInfo // the file, as read last
-	torn bool        // its last line is not ended
-	pins map[string]string
+	mu    sync.Mutex
+	was   os.FileInfo // the file, as read last
+	whole int64       // where its last ended line ends
+	open  bool        // what follows that is a pin all the same
+	pins  map[string]string
 }
 
 const pinHeader = "# Certificates of BMCs, by SHA-256, from first contact on. Remove a line to accept another.\n"
@@ -71,18 +73,22 @@ func (p *PinFile) pin(addr netip.AddrPort, node, found string) (string, error) {
 	switch {
 	case p.was.Size() == 0:
 		line = pinHeader + line
-	case p.torn:
+	case p.open:
 		line = "\n" + line
+	default: // a power cut may have left half a line
+		if err := f.Truncate(p.whole); err != nil {
+			return "", fmt.Errorf("known certificates: %w", err)
+		}
 	}
 	// Not synced: what a power cut takes back is a first contact again.
 	if _, err := f.WriteString(line); err != nil {
 		return "", fmt.Errorf("known certificates: %w", err)
 	}
-	p.torn = false
 	p.pins[addr.String()] = found
 	if p.was, err = f.Stat(); err != nil {
 		return "", fmt.Errorf("known certificates: %w", err)
 	}
+	p.whole, p.open = p.was.Size(), false
 	return found, nil
 }
 
@@ -103,7 +109,10 @@ func (p *PinFile) refresh(f *os.File) error {
 	if err != nil {
 		return fmt.Errorf("known certificates: %s: %w", p.Path, err)
 	}
-	p.was, p.pins, p.torn = is, pins, len(raw) > 0 && raw[len(raw)-1] != '\n'
+	p.was, p.pins, p.whole = is, pins, int64(bytes.LastIndexByte(raw, '\n')+1)
+	tail := string(raw[p.whole:])
+	_, _, err = parsePin(tail)
+	p.open = err == nil || strings.HasPrefix(tail, "#")
 	return nil
 }
 

@@ -114,7 +114,10 @@ func (s *Session) SetPower(ctx context.Context, action PowerAction) error {
 	if err != nil {
 		return err
 	}
-	offered := s.offers(ctx, sys.Actions.Reset)
+	offered, err := s.offers(ctx, sys.Actions.Reset)
+	if err != nil {
+		return err
+	}
 	way := firstOf(ways, offered)
 	if way == "" && action == ActionCycle {
 		if err := s.SetPower(ctx, ActionOff); err != nil {

@@ -24,7 +24,6 @@ type rig struct {
 	mu     sync.Mutex
 	events []string
 	logins int
-	asked  []string // "METHOD path?query", headers left out
 }
 
 const settle = 300 * time.Millisecond

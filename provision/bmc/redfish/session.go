@@ -2,6 +2,7 @@ package redfish
 
 import (
 	"context"
+	"crypto/tls"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -250,6 +251,8 @@ func (s *Session) post(ctx context.Context, uri string, body any) error {
 // which may repeat what was sent.
 func (s *Session) explain(doing, method string, err error) error {
 	var cert *CertificateError
+	var pins *pinError
+	var noTLS tls.RecordHeaderError
 	var request *requestError
 	var status *schemas.Error
 	write := method == http.MethodPost || method == http.MethodPatch
@@ -258,6 +261,10 @@ func (s *Session) explain(doing, method string, err error) error {
 		return nil
 	case errors.As(err, &cert):
 		return cert
+	case errors.As(err, &pins):
+		return pins
+	case errors.As(err, &noTLS):
+		return errors.New("it does not speak TLS on that port, perhaps plain HTTP, and no password is sent in the clear: enable HTTPS on the bmc, or correct the port")
 	case errors.As(err, &request):
 		if errors.Is(err, context.Canceled) {
 			return fmt.Errorf("%s: %w", doing, context.Canceled)

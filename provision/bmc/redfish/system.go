@@ -190,9 +190,9 @@ func firstOwn(links []link) string {
 }
 
 // offers reads which values an action's parameter may have; nil: it does not say.
-func (s *Session) offers(ctx context.Context, a resetDoc) []string {
+func (s *Session) offers(ctx context.Context, a resetDoc) ([]string, error) {
 	if len(a.Allowed) > 0 || a.Info == "" {
-		return a.Allowed
+		return a.Allowed, nil
 	}
 	var info struct {
 		Parameters []struct {
@@ -200,14 +200,16 @@ func (s *Session) offers(ctx context.Context, a resetDoc) []string {
 			AllowableValues []string
 		}
 	}
-	if _, err := s.read(ctx, a.Info, &info); err != nil {
+	_, err := s.read(ctx, a.Info, &info)
+	var status *StatusError
+	if errors.As(err, &status) {
 		s.client.log().Debug("reset types are not listed", "node", s.ep.Node, "bmc", s.ep.Address, "error", err)
-		return nil
+		return nil, nil
 	}
 	for _, p := range info.Parameters {
 		if p.Name == "ResetType" {
-			return p.AllowableValues
+			return p.AllowableValues, err
 		}
 	}
-	return nil
+	return nil, err
 }
