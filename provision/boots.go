@@ -261,7 +261,7 @@ func onceOr(persistent bool) string {
 func (e *Engine) bootChecks(n *inventory.Node, b *BootRecord) []acceptance.Check {
 	src := where(n.Range)
 	override := acceptance.Check{Name: "boot.override", Verdict: acceptance.Pass, Part: "BMC " + n.BMC.Address.String(),
-		Reading: onceOr(b.Persistent) + " PXE, read back; boot by " + b.Via, Threshold: "read back as set", Source: "IPMI v2.0 §28.13"}
+		Reading: onceOr(b.Persistent) + " PXE, read back; boot by " + b.Via, Threshold: "read back as set", Source: overrideSource(n.BMC)}
 	if b.Set.IsZero() {
 		// The controller was stopped between announcing and setting it, or the
 		// node booted by itself. That it came by the network is proven below.
@@ -277,6 +277,14 @@ func (e *Engine) bootChecks(n *inventory.Node, b *BootRecord) []acceptance.Check
 	home := acceptance.Check{Name: "agent.token", Verdict: acceptance.Pass, Part: "agent", Source: src,
 		Reading: fmt.Sprintf("one-time token of this boot used from %s, %.1f s after power-on", b.Home.Address, b.HomeAt.Sub(b.start()).Seconds()), Threshold: "this boot's token, once, from the declared address"}
 	return []acceptance.Check{override, wire, home}
+}
+
+// overrideSource is what says how the override is set and read.
+func overrideSource(b *inventory.BMC) string {
+	if b.Protocol == "redfish" {
+		return "DMTF DSP0268, ComputerSystem.Boot"
+	}
+	return "IPMI v2.0 §28.13"
 }
 
 func (b *BootRecord) start() time.Time {

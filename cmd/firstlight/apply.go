@@ -13,7 +13,6 @@ import (
 	"firstlight/provision"
 	"firstlight/provision/acceptance"
 	"firstlight/provision/agent/hub"
-	"firstlight/provision/bmc"
 	"firstlight/provision/journal"
 )
 
@@ -192,8 +191,12 @@ func (a *app) carryOut(ctx context.Context, s *site, e *provision.Engine, plan p
 		return err
 	}
 	e.Signer = func(r acceptance.Record) ([]byte, error) { return signRecord(key, r) }
-	client := &bmc.Client{Log: e.Log}
-	e.Baseboard = baseboard{client}
+	boards, err := s.newBoards(e.Log)
+	if err != nil {
+		return err
+	}
+	defer boards.Close()
+	e.Baseboard = boards
 	h, err := newHub(s, e, e.Log)
 	if err != nil {
 		return err

@@ -16,7 +16,6 @@ import (
 	"firstlight/inventory"
 	"firstlight/provision"
 	"firstlight/provision/acceptance"
-	"firstlight/provision/bmc"
 )
 
 // Where the other side of a drift is found.
@@ -147,8 +146,12 @@ func leaveUnread(n *inventory.Node, k provision.Node) string {
 // identification.
 func (a *app) askBMCs(ctx context.Context, s *site, known provision.Known, nodes []*inventory.Node, rows []driftNode, ask []int) error {
 	var done, bad atomic.Int64
+	boards, err := s.newBoards(nil)
+	if err != nil {
+		return err
+	}
+	defer boards.Close()
 	stop := a.showAsking(int64(len(ask)), &done, &bad)
-	client := &bmc.Client{}
 	slots := make(chan struct{}, max(s.Cluster.Settings.BMCConcurrency, 1))
 	var wg sync.WaitGroup
 	for _, i := range ask {
@@ -159,7 +162,7 @@ func (a *app) askBMCs(ctx context.Context, s *site, known provision.Known, nodes
 			case <-ctx.Done():
 				return
 			}
-			found := s.askBMC(ctx, client, nodes[i], known.Node(nodes[i].Name))
+			found := s.askBMC(ctx, boards, nodes[i], known.Node(nodes[i].Name))
 			rows[i].Read = true
 			rows[i].Drift = slices.Insert(rows[i].Drift, 0, found...)
 			done.Add(1)
@@ -174,34 +177,33 @@ func (a *app) askBMCs(ctx context.Context, s *site, known provision.Known, nodes
 }
 
 // askBMC reads identity and power in one login.
-func (s *site) askBMC(ctx context.Context, client *bmc.Client, n *inventory.Node, k provision.Node) []driftItem {
+func (s *site) askBMC(ctx context.Context, boards *boards, n *inventory.Node, k provision.Node) []driftItem {
 	ctx, cancel := context.WithTimeout(ctx, s.identifyWithin())
 	defer cancel()
-	ep, err := endpoint(n)
-	var id bmc.Identity
-	var power bmc.PowerState
+	b, err := boards.of(n)
+	var id provision.BMCIdentity
+	var power string
 	if err == nil {
-		err = client.With(ctx, ep, func(c *bmc.Session) (err error) {
-			if id, err = c.Identity(ctx); err == nil {
-				power, err = c.Power(ctx)
-			}
-			return err
-		})
+		defer boards.leave(n)
+		id, power, err = b.Look(ctx)
 	}
-	var auth *bmc.AuthError
+	what, known := "bmc", "answering"
 	switch {
-	case errors.As(err, &auth):
-		return []driftItem{{What: "bmc.credential", Known: "accepted", Found: err.Error(), In: driftBMC}}
-	case err != nil:
-		return []driftItem{{What: "bmc", Known: "answering", Found: err.Error(), In: driftBMC}}
+	case refusedLogin(err):
+		what, known = "bmc.credential", "accepted"
+	case otherCertificate(err):
+		what, known = "bmc.certificate", "as pinned"
+	}
+	if err != nil {
+		return []driftItem{{What: what, Known: known, Found: err.Error(), In: driftBMC}}
 	}
 	var drift []driftItem
 	if serial := s.knownSerial(k); serial != "" && serial != id.Serial {
 		drift = append(drift, driftItem{What: "node.serial", Known: serial, Found: id.Serial, In: driftBMC})
 	}
 	// While a step is under way the power is what that step makes it.
-	if k.Power != "" && k.Power != string(power) && !k.Active {
-		drift = append(drift, driftItem{What: "power", Known: k.Power, Found: string(power), In: driftBMC})
+	if k.Power != "" && k.Power != power && !k.Active {
+		drift = append(drift, driftItem{What: "power", Known: k.Power, Found: power, In: driftBMC})
 	}
 	return drift
 }

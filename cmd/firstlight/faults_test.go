@@ -25,6 +25,7 @@ type faultCase struct {
 func faultCases() []faultCase {
 	return []faultCase{
 		{name: "healthy", run: testHealthy},
+		{name: "redfish", run: testRedfish},
 		{name: "wrong bmc password", run: testWrongPassword},
 		{name: "bmc does not answer", run: testSilentBMC},
 		{name: "override ignored", run: testOverrideIgnored},
@@ -124,6 +125,7 @@ type rackSpec struct {
 	attempts  int               // 0: 3
 	passwords map[int]string    // of the BMC of a node, by number, where it is another
 	note      string            // a comment, to change the inventory by
+	protocol  string            // of the BMCs; "": ipmi
 }
 
 const rackPassword = "rack-secret"
@@ -156,7 +158,11 @@ func (s rackSpec) write(t *testing.T, dir string) {
 			credential = fmt.Sprintf("credential.bmc%d", i)
 			fmt.Fprintf(&nodes, "credential \"bmc%d\" {\n  username = \"admin\"\n  password = %q\n}\n", i, p)
 		}
-		fmt.Fprintf(&nodes, nodeText, nodeName(i), nodeName(i), bmcAddr(i), credential, nodeMAC(i), nodeAddr(i))
+		protocol := s.protocol
+		if protocol == "" {
+			protocol = "ipmi"
+		}
+		fmt.Fprintf(&nodes, nodeText, nodeName(i), nodeName(i), bmcAddr(i), protocol, credential, nodeMAC(i), nodeAddr(i))
 	}
 	writeFile(t, filepath.Join(dir, "nodes.hcl"), nodes.String())
 	writeFile(t, filepath.Join(dir, "images", "compute", "image.hcl"), "packages = []\n")
@@ -231,6 +237,7 @@ const nodeText = `node %q {
 
   bmc {
     address    = %q
+    protocol   = %q
     credential = %s
   }
   nic "boot" {

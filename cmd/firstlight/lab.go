@@ -55,6 +55,9 @@ func (a *app) labUpCommand() *cobra.Command {
 		Args: cobra.MaximumNArgs(1),
 		RunE: func(c *cobra.Command, args []string) error {
 			s, err := a.loadLab(dirArg(args, 0))
+			if err == nil {
+				err = s.labSpeaks()
+			}
 			if err != nil {
 				return err
 			}
@@ -89,6 +92,17 @@ func (a *app) loadLab(dir string) (*site, error) {
 		return nil, fmt.Errorf("the inventory in %s has no lab block: its nodes are metal", dir)
 	}
 	return s, nil
+}
+
+// labSpeaks refuses a lab whose BMCs would not answer as they are declared to.
+func (s *site) labSpeaks() error {
+	for _, n := range s.Cluster.Nodes {
+		if n.BMC != nil && n.BMC.Protocol != "ipmi" {
+			return fmt.Errorf("%s: its BMC is declared to speak %s (%s:%d), and those of a lab's machines speak ipmi only: declare that",
+				n.Name, n.BMC.Protocol, n.BMC.Range.Filename, n.BMC.Range.Start.Line)
+		}
+	}
+	return nil
 }
 
 // labUp starts the supervisor as a process of its own and waits until it says

@@ -15,7 +15,6 @@ import (
 	"golang.org/x/term"
 
 	"firstlight/inventory"
-	"firstlight/provision/bmc"
 )
 
 // powerRow is a row of power status -json.
@@ -73,13 +72,17 @@ func (a *app) power(ctx context.Context, op, dir string) error {
 	if err := a.enterLab(s); err != nil {
 		return err
 	}
-	rows := powerAll(ctx, nodes, op, s.Cluster.Settings.BMCConcurrency)
+	boards, err := s.newBoards(nil)
+	if err != nil {
+		return err
+	}
+	defer boards.Close()
+	rows := powerAll(ctx, boards, nodes, op, s.Cluster.Settings.BMCConcurrency)
 	return a.printPower(rows)
 }
 
 // powerAll talks to all BMCs, some at a time.
-func powerAll(ctx context.Context, nodes []*inventory.Node, op string, concurrency int) []powerRow {
-	client := &bmc.Client{}
+func powerAll(ctx context.Context, boards *boards, nodes []*inventory.Node, op string, concurrency int) []powerRow {
 	rows := make([]powerRow, len(nodes))
 	slots := make(chan struct{}, max(concurrency, 1))
 	var wg sync.WaitGroup
@@ -88,7 +91,7 @@ func powerAll(ctx context.Context, nodes []*inventory.Node, op string, concurren
 			slots <- struct{}{}
 			defer func() { <-slots }()
 			start := time.Now()
-			power, err := powerOne(ctx, client, n, op)
+			power, err := powerOne(ctx, boards, n, op)
 			rows[i] = powerRow{Name: n.Name, Power: power, ElapsedMS: time.Since(start).Milliseconds()}
 			if err != nil {
 				rows[i].Error = err.Error()
@@ -99,21 +102,21 @@ func powerAll(ctx context.Context, nodes []*inventory.Node, op string, concurren
 	return rows
 }
 
-func powerOne(ctx context.Context, client *bmc.Client, n *inventory.Node, op string) (string, error) {
+func powerOne(ctx context.Context, boards *boards, n *inventory.Node, op string) (string, error) {
 	if n.BMC == nil {
 		return "", errors.New("no bmc is declared")
 	}
-	ep, err := endpoint(n)
+	b, err := boards.of(n)
 	if err != nil {
 		return "", err
 	}
+	defer boards.leave(n)
 	if op != "status" {
-		if err := client.SetPower(ctx, ep, bmc.PowerAction(op)); err != nil {
+		if err := b.SetPower(ctx, op); err != nil {
 			return "", err
 		}
 	}
-	p, err := client.Power(ctx, ep)
-	return string(p), err
+	return b.Power(ctx)
 }
 
 func (a *app) printPower(rows []powerRow) error {

@@ -16,83 +16,8 @@ import (
 	"firstlight/provision"
 	"firstlight/provision/agent/api"
 	"firstlight/provision/agent/hub"
-	"firstlight/provision/bmc"
 	"firstlight/provision/netboot"
 )
-
-// baseboard speaks to the declared BMCs for the engine.
-type baseboard struct {
-	client *bmc.Client
-}
-
-// endpoint is where a node's BMC is and whom it admits.
-func endpoint(n *inventory.Node) (bmc.Endpoint, error) {
-	b := n.BMC
-	at := fmt.Sprintf("%s:%d", b.Range.Filename, b.Range.Start.Line)
-	switch {
-	case b.Protocol == "redfish":
-		return bmc.Endpoint{}, &provision.Refused{Reason: fmt.Sprintf("BMC %s (%s) is declared with protocol redfish, which this version does not speak: declare ipmi", b.Address, at)}
-	case b.Credential == nil:
-		return bmc.Endpoint{}, &provision.Refused{Reason: fmt.Sprintf("BMC %s (%s) has no credential", b.Address, at), Person: true}
-	case b.Credential.Password == "":
-		return bmc.Endpoint{}, &provision.Refused{Reason: fmt.Sprintf("BMC %s (%s): the password of credential %q is not set", b.Address, at, b.Credential.Name), Person: true}
-	}
-	port := b.Port
-	if port == 0 {
-		port = 623
-	}
-	return bmc.Endpoint{Node: n.Name, Address: netip.AddrPortFrom(b.Address, uint16(port)), Username: b.Credential.Username,
-		Password: b.Credential.Password, DeclaredAt: at}, nil
-}
-
-// final turns what trying again cannot mend into the engine's terms: a refused
-// login would lock the account.
-func final(err error) error {
-	var auth *bmc.AuthError
-	if errors.As(err, &auth) {
-		return &provision.Refused{Reason: err.Error(), Person: true}
-	}
-	return err
-}
-
-func (b baseboard) Identity(ctx context.Context, n *inventory.Node) (provision.BMCIdentity, error) {
-	ep, err := endpoint(n)
-	if err != nil {
-		return provision.BMCIdentity{}, err
-	}
-	id, err := b.client.Identity(ctx, ep)
-	return provision.BMCIdentity{Manufacturer: id.Manufacturer, Product: id.Product, Serial: id.Serial, Firmware: id.Firmware}, final(err)
-}
-
-func (b baseboard) Power(ctx context.Context, n *inventory.Node) (string, error) {
-	ep, err := endpoint(n)
-	if err != nil {
-		return "", err
-	}
-	p, err := b.client.Power(ctx, ep)
-	return string(p), final(err)
-}
-
-func (b baseboard) SetPower(ctx context.Context, n *inventory.Node, op string) error {
-	ep, err := endpoint(n)
-	if err != nil {
-		return err
-	}
-	err = b.client.SetPower(ctx, ep, bmc.PowerAction(op))
-	var silent *bmc.NoAnswerError
-	if errors.As(err, &silent) && silent.MayBeDone {
-		return &provision.Unconfirmed{Reason: err.Error()}
-	}
-	return final(err)
-}
-
-func (b baseboard) SetBootPXE(ctx context.Context, n *inventory.Node, persistent bool) error {
-	ep, err := endpoint(n)
-	if err != nil {
-		return err
-	}
-	return final(b.client.SetBoot(ctx, ep, bmc.Override{Device: bmc.BootPXE, Persistent: persistent, EFI: true}))
-}
 
 // booter tells the boot services what the engine has ordered.
 type booter struct {

@@ -30,6 +30,7 @@ var rules = []rule{
 		{"provision/agent/api", "wires the hub's reports to the engine"},
 		{"provision/agent/hub", "serves the nodes' agents during apply"},
 		{"provision/bmc", "the power verb; wired into the engine as its power"},
+		{"provision/bmc/redfish", "the same, for nodes whose BMC is declared to speak Redfish"},
 		{"provision/console", "the serve verb"},
 		{"provision/journal", "wired into the engine as its journal"},
 		{"provision/netboot", "the boot services during apply"},
@@ -82,6 +83,13 @@ var rules = []rule{
 		{"inventory", "a BMC's address and credential, with the line that declared it"},
 	}, tests: []edge{
 		{"internal/refbmc", "the BMC to talk to"},
+	}},
+	{pkg: "provision/bmc/redfish", may: []edge{
+		{"inventory", "leaf: the credential's secret, which does not print itself; beside provision/bmc, so that neither protocol depends on the other"},
+	}, tests: []edge{
+		{"internal/refbmc", "the events and the machine of a simulated BMC"},
+		{"internal/simrack", "the BMC to talk to, with its faults"},
+		{"provision/bmc/bmctest", "the suite that it must pass"},
 	}},
 	{pkg: "provision/netboot", may: []edge{
 		{"inventory", "reservations, with the line that declared them"},
@@ -139,6 +147,7 @@ var rules = []rule{
 	{pkg: "internal/refbmc"},
 	{pkg: "inventory/topology"},
 	{pkg: "provision/acceptance"},
+	{pkg: "provision/bmc/bmctest"},
 	{pkg: "provision/agent/api"},
 }
 

@@ -22,7 +22,8 @@ type machine struct {
 	rack  *Rack
 	node  *inventory.Node
 	wires *wires
-	bmc   *refbmc.BMC
+	bmc   board  // nil: none is declared
+	ready func() // called once the BMC listens
 	log   *slog.Logger
 	fs    agent.FS
 	mac   net.HardwareAddr // of the boot NIC it really has
@@ -34,6 +35,20 @@ type machine struct {
 	mu   sync.Mutex
 	life *life // nil: off
 }
+
+// board is a machine's BMC, of either protocol.
+type board interface {
+	Serve(ctx context.Context) error
+	TakeBoot() refbmc.Boot
+	freeze() // never answers again
+}
+
+// ipmi is a BMC that answers IPMI.
+type ipmi struct{ *refbmc.BMC }
+
+func (b ipmi) freeze() { b.SetFaults(refbmc.Faults{Silent: true}) }
+
+func (b *Redfish) freeze() { b.SetFaults(RedfishFaults{FreezeAfter: -1}) }
 
 // life is one time of having power.
 type life struct {
@@ -81,27 +96,35 @@ func ActualPassword(declared inventory.Secret) string {
 // ActualSerial is what SMBIOS says on a node with fault wrong-serial.
 func ActualSerial(declared string) string { return declared + "-OTHER" }
 
-func (m *machine) newBMC() *refbmc.BMC {
+func (m *machine) newBMC() board {
 	name, b := m.node.Name, m.node.BMC
-	port := b.Port
-	if port == 0 {
-		port = 623
-	}
-	out := &refbmc.BMC{Listen: netip.AddrPortFrom(b.Address, uint16(port)).String(), Serial: m.node.Serial,
-		Manufacturer: "firstlight", Product: "simulated node", Machine: m, Observe: m.observe, Log: m.log}
+	vendor, product := "firstlight", "simulated node"
 	if h := m.node.Hardware; h != nil && h.Vendor != "" {
-		out.Manufacturer, out.Product = h.Vendor, h.Product
+		vendor, product = h.Vendor, h.Product
 	}
+	user, password := "", ""
 	if b.Credential != nil {
-		out.Username, out.Password = b.Credential.Username, b.Credential.Password.Reveal()
+		user, password = b.Credential.Username, b.Credential.Password.Reveal()
 		if m.rack.has(name, BMCPassword) {
-			out.Password = ActualPassword(b.Credential.Password)
+			password = ActualPassword(b.Credential.Password)
 		}
 	}
 	f, frozen := m.rack.fault(name, FrozenBMC)
-	out.Faults = refbmc.Faults{IgnoreBootOverride: m.rack.has(name, IgnoreBootOverride),
-		RevertBootOverride: m.rack.has(name, RevertBootOverride), Silent: frozen && f.After == 0}
-	return out
+	frozen = frozen && f.After == 0
+	ignores, reverts := m.rack.has(name, IgnoreBootOverride), m.rack.has(name, RevertBootOverride)
+	listen := netip.AddrPortFrom(b.Address, uint16(b.Port)).String()
+	ready := func(netip.AddrPort) { m.ready() }
+	if b.Protocol == "redfish" {
+		out := &Redfish{Listen: listen, Serial: m.node.Serial, Manufacturer: vendor, Model: product, Username: user, Password: password,
+			Machine: m, Observe: m.observe, Ready: ready, Log: m.log, Faults: RedfishFaults{IgnoreOverride: ignores, RevertOverride: reverts}}
+		if frozen {
+			out.Faults.FreezeAfter = -1
+		}
+		return out
+	}
+	return ipmi{&refbmc.BMC{Listen: listen, Serial: m.node.Serial, Manufacturer: vendor, Product: product, Username: user, Password: password,
+		Machine: m, Observe: m.observe, Ready: ready, Log: m.log,
+		Faults: refbmc.Faults{IgnoreBootOverride: ignores, RevertBootOverride: reverts, Silent: frozen}}}
 }
 
 // observe counts what is done to the BMC.
@@ -128,7 +151,7 @@ func (m *machine) observe(ev refbmc.Event) {
 		}
 	})
 	if f, ok := m.rack.fault(m.node.Name, FrozenBMC); ok && c.BMCEvents >= f.After {
-		m.bmc.SetFaults(refbmc.Faults{Silent: true})
+		m.bmc.freeze()
 	}
 }
 

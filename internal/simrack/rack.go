@@ -1,7 +1,7 @@
 // Package simrack is the rack that isn't there: many simulated nodes in one
 // process that speak the real protocols on real sockets, so that the same
 // controller drives them as drives metal. Each node has a BMC that answers IPMI
-// over LAN on its own address, firmware that does DHCP in frames from its own
+// over LAN or Redfish on its own address, firmware that does DHCP in frames from its own
 // MAC and TFTP, an iPXE that fetches and follows the controller's script, and
 // the real agent over a tree of files that plays its hardware.
 //
@@ -14,7 +14,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"net/netip"
 	"os"
 	"sync"
 	"time"
@@ -184,7 +183,7 @@ func (r *Rack) Serve(ctx context.Context) error {
 			return fmt.Errorf("simrack: %s: BMC: %w", n.Name, err)
 		}
 		listening.Add(1)
-		m.bmc.Ready = func(netip.AddrPort) { listening.Done() }
+		m.ready = listening.Done
 		running.Go(func() {
 			if err := m.bmc.Serve(ctx); err != nil {
 				failed <- fmt.Errorf("simrack: %s: %w", n.Name, err)

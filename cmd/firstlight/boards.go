@@ -1,0 +1,218 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/netip"
+	"slices"
+
+	"firstlight/inventory"
+	"firstlight/provision"
+	"firstlight/provision/bmc"
+	"firstlight/provision/bmc/redfish"
+)
+
+// boards speaks to the declared BMCs, to each by the protocol declared for it. It
+// is the engine's provision.Baseboard.
+type boards struct {
+	ipmi    *bmc.Client
+	redfish *redfish.Client
+}
+
+// pinsFile holds the certificates of the BMCs that speak Redfish, in the state
+// directory.
+const pinsFile = "bmc-certificates"
+
+// newBoards makes the clients; Close ends their sessions. log may be nil.
+func (s *site) newBoards(log *slog.Logger) (*boards, error) {
+	pins := &redfish.PinFile{Path: s.path(pinsFile)}
+	if slices.ContainsFunc(s.Cluster.Nodes, func(n *inventory.Node) bool { return n.BMC != nil && n.BMC.Protocol == "redfish" }) {
+		if _, err := s.mkdir(); err != nil {
+			return nil, err
+		}
+	}
+	return &boards{ipmi: &bmc.Client{Log: log}, redfish: &redfish.Client{Log: log, Pins: pins}}, nil
+}
+
+// Close deletes the sessions that are kept, also after Ctrl-C.
+func (b *boards) Close() { b.redfish.Close() }
+
+// leave ends the session with a node's BMC that will not be asked again: its
+// table of sessions is small.
+func (b *boards) leave(n *inventory.Node) {
+	if n.BMC.Protocol == "redfish" {
+		at := bmcAddress(n.BMC)
+		b.redfish.Forget(redfish.Endpoint{Node: n.Name, Address: at})
+	}
+}
+
+// board is one node's BMC.
+type board interface {
+	// Look reads identity and power, in one login.
+	Look(ctx context.Context) (provision.BMCIdentity, string, error)
+	Power(ctx context.Context) (string, error)
+	SetPower(ctx context.Context, op string) error
+	SetBootPXE(ctx context.Context, persistent bool) error
+}
+
+// of is a node's BMC with its credential.
+func (b *boards) of(n *inventory.Node) (board, error) {
+	at := fmt.Sprintf("%s:%d", n.BMC.Range.Filename, n.BMC.Range.Start.Line)
+	c := n.BMC.Credential
+	switch {
+	case c == nil:
+		return nil, &provision.Refused{Reason: fmt.Sprintf("BMC %s (%s) has no credential", n.BMC.Address, at), Person: true}
+	case c.Password == "":
+		return nil, &provision.Refused{Reason: fmt.Sprintf("BMC %s (%s): the password of credential %q is not set", n.BMC.Address, at, c.Name), Person: true}
+	case n.BMC.Protocol == "redfish":
+		return redfishBoard{b.redfish, redfish.Endpoint{Node: n.Name, Address: bmcAddress(n.BMC), Username: c.Username, Password: c.Password, DeclaredAt: at}}, nil
+	}
+	return ipmiBoard{b.ipmi, bmc.Endpoint{Node: n.Name, Address: bmcAddress(n.BMC), Username: c.Username, Password: c.Password, DeclaredAt: at}}, nil
+}
+
+func bmcAddress(b *inventory.BMC) netip.AddrPort {
+	return netip.AddrPortFrom(b.Address, uint16(b.Port))
+}
+
+// refusedLogin says that a BMC does not take the credential.
+func refusedLogin(err error) bool {
+	var byIPMI *bmc.AuthError
+	var byRedfish *redfish.AuthError
+	return errors.As(err, &byIPMI) || errors.As(err, &byRedfish)
+}
+
+// otherCertificate says that a BMC is not the one known of its address.
+func otherCertificate(err error) bool {
+	var other *redfish.CertificateError
+	return errors.As(err, &other)
+}
+
+// final turns what trying again cannot mend into the engine's terms: a refused
+// login would lock the account. Another certificate locks nothing, so that the
+// next apply may look again.
+func final(err error) error {
+	if refusedLogin(err) {
+		return &provision.Refused{Reason: err.Error(), Person: true}
+	}
+	if otherCertificate(err) {
+		return &provision.Refused{Reason: err.Error()}
+	}
+	return err
+}
+
+// Identity implements provision.Baseboard.
+func (b *boards) Identity(ctx context.Context, n *inventory.Node) (provision.BMCIdentity, error) {
+	d, err := b.of(n)
+	if err != nil {
+		return provision.BMCIdentity{}, err
+	}
+	id, _, err := d.Look(ctx)
+	return id, final(err)
+}
+
+// Power implements provision.Baseboard.
+func (b *boards) Power(ctx context.Context, n *inventory.Node) (string, error) {
+	d, err := b.of(n)
+	if err != nil {
+		return "", err
+	}
+	power, err := d.Power(ctx)
+	return power, final(err)
+}
+
+// SetPower implements provision.Baseboard.
+func (b *boards) SetPower(ctx context.Context, n *inventory.Node, op string) error {
+	d, err := b.of(n)
+	if err != nil {
+		return err
+	}
+	err = d.SetPower(ctx, op)
+	if mayBeDone(err) {
+		return &provision.Unconfirmed{Reason: err.Error()}
+	}
+	return final(err)
+}
+
+// mayBeDone says that an action was sent and what became of it is not known.
+func mayBeDone(err error) bool {
+	var silentIPMI *bmc.NoAnswerError
+	var silent *redfish.NoAnswerError
+	var status *redfish.StatusError
+	return errors.As(err, &silentIPMI) && silentIPMI.MayBeDone || errors.As(err, &silent) && silent.MayBeDone ||
+		errors.As(err, &status) && status.MayBeDone
+}
+
+// SetBootPXE implements provision.Baseboard.
+func (b *boards) SetBootPXE(ctx context.Context, n *inventory.Node, persistent bool) error {
+	d, err := b.of(n)
+	if err != nil {
+		return err
+	}
+	return final(d.SetBootPXE(ctx, persistent))
+}
+
+type ipmiBoard struct {
+	client *bmc.Client
+	ep     bmc.Endpoint
+}
+
+func (b ipmiBoard) Look(ctx context.Context) (out provision.BMCIdentity, power string, err error) {
+	err = b.client.With(ctx, b.ep, func(s *bmc.Session) error {
+		id, err := s.Identity(ctx)
+		if err != nil {
+			return err
+		}
+		out = provision.BMCIdentity{Manufacturer: id.Manufacturer, Product: id.Product, Serial: id.Serial, Firmware: id.Firmware}
+		p, err := s.Power(ctx)
+		power = string(p)
+		return err
+	})
+	return out, power, err
+}
+
+func (b ipmiBoard) Power(ctx context.Context) (string, error) {
+	p, err := b.client.Power(ctx, b.ep)
+	return string(p), err
+}
+
+func (b ipmiBoard) SetPower(ctx context.Context, op string) error {
+	return b.client.SetPower(ctx, b.ep, bmc.PowerAction(op))
+}
+
+func (b ipmiBoard) SetBootPXE(ctx context.Context, persistent bool) error {
+	return b.client.SetBoot(ctx, b.ep, bmc.Override{Device: bmc.BootPXE, Persistent: persistent, EFI: true})
+}
+
+type redfishBoard struct {
+	client *redfish.Client
+	ep     redfish.Endpoint
+}
+
+func (b redfishBoard) Look(ctx context.Context) (out provision.BMCIdentity, power string, err error) {
+	err = b.client.With(ctx, b.ep, func(s *redfish.Session) error {
+		id, err := s.Identity(ctx)
+		if err != nil {
+			return err
+		}
+		out = provision.BMCIdentity{Manufacturer: id.Manufacturer, Product: id.Model, Serial: id.Serial, Firmware: id.Firmware}
+		p, err := s.Power(ctx)
+		power = string(p)
+		return err
+	})
+	return out, power, err
+}
+
+func (b redfishBoard) Power(ctx context.Context) (string, error) {
+	p, err := b.client.Power(ctx, b.ep)
+	return string(p), err
+}
+
+func (b redfishBoard) SetPower(ctx context.Context, op string) error {
+	return b.client.SetPower(ctx, b.ep, redfish.PowerAction(op))
+}
+
+func (b redfishBoard) SetBootPXE(ctx context.Context, persistent bool) error {
+	return b.client.SetBoot(ctx, b.ep, redfish.Override{Device: redfish.BootPXE, Persistent: persistent, EFI: true})
+}
