@@ -36,7 +36,7 @@ func (s *Sim) Delay(roundTrip time.Duration) *Sim {
 		ctl.Close()
 		wg.Wait()
 	})
-	return &Sim{Console: s.Console, Socket: r.outside, t: s.t, host: s.host}
+	return &Sim{Console: s.Console, Socket: r.outside, t: s.t, preload: s.preload, host: s.host}
 }
 
 type relay struct {
