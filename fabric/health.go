@@ -104,3 +104,30 @@ func ReadingOf(c *Counters) Reading {
 // bitsPerSecond is what the port runs at, as its rate's name counts it; 0 is
 // not known.
 func (p *Port) bitsPerSecond() float64 { return laneRates[p.Speed] * 1e9 * float64(p.Width) }
+
+// PortReading is what a connected port counted, and what it runs at.
+type PortReading struct {
+	Reading
+	Rate float64 // bits a second; 0 is not known
+}
+
+// ReadingsOf are the readings of a sweep by port. Nodes of one GUID cannot be
+// told apart at the next reading, and are left out.
+func ReadingsOf(o *Observed) map[PortID]PortReading {
+	nodes := map[uint64]int{}
+	for _, n := range o.Nodes {
+		nodes[n.GUID]++
+	}
+	out := map[PortID]PortReading{}
+	for _, n := range o.Nodes {
+		if nodes[n.GUID] > 1 {
+			continue
+		}
+		for _, p := range n.Ports {
+			if p.Counters != nil && p.Peer != nil {
+				out[p.ID()] = PortReading{ReadingOf(p.Counters), p.bitsPerSecond()}
+			}
+		}
+	}
+	return out
+}

@@ -81,32 +81,26 @@ func (h *History) Newest(id PortID) (r Reading, ok bool) {
 // last reading, and the next one counts from there. Two nodes of one GUID
 // cannot be told apart, and are left out.
 func (h *History) Add(o *Observed, at time.Time, load float64) {
-	nodes := map[uint64]int{}
-	for _, n := range o.Nodes {
-		nodes[n.GUID]++
-	}
 	spans := map[int]Span{}
+	readings := ReadingsOf(o)
 	for _, n := range o.Nodes {
-		if nodes[n.GUID] > 1 {
-			continue
-		}
 		for _, p := range n.Ports {
-			if p.Counters == nil || p.Peer == nil {
+			r, ok := readings[p.ID()]
+			if !ok || p.Peer == nil {
 				continue
 			}
 			i := h.port(p)
 			// One time for all of them: they were read within seconds, and alike
 			// times are stored once.
-			r := ReadingOf(p.Counters)
 			r.At = at
 			w := &h.ports[i]
 			if peer := p.Peer.ID(); w.Peer != peer {
 				w.Peer, w.Joined = peer, w.Last.At
 			}
 			if !w.Last.At.IsZero() {
-				spans[i] = Since(w.Last, r, load*p.bitsPerSecond())
+				spans[i] = Since(w.Last, r.Reading, load*r.Rate)
 			}
-			w.Last = r
+			w.Last = r.Reading
 		}
 	}
 	if len(spans) > 0 {
@@ -191,18 +185,11 @@ func (h *History) Each(do func(id PortID, series []Span, newest *Reading)) {
 
 // Recent is what each limit looks at, by port, for the ports of a fabric.
 func (h *History) Recent(o *Observed, l Limits) map[PortID]*Recent {
-	rates := map[PortID]float64{}
-	for _, n := range o.Nodes {
-		for _, p := range n.Ports {
-			if p.Counters != nil {
-				rates[p.ID()] = p.bitsPerSecond()
-			}
-		}
-	}
-	out := make(map[PortID]*Recent, len(rates))
+	readings := ReadingsOf(o)
+	out := make(map[PortID]*Recent, len(readings))
 	h.Each(func(id PortID, series []Span, newest *Reading) {
-		if rate, ok := rates[id]; ok {
-			out[id] = l.Recent(series, newest, rate)
+		if r, ok := readings[id]; ok {
+			out[id] = l.Recent(series, newest, r.Rate)
 		}
 	})
 	return out

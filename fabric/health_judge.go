@@ -2,6 +2,7 @@ package fabric
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -11,30 +12,84 @@ import (
 // LinkCheck is a check of one link. Its part names both ends.
 type LinkCheck struct {
 	acceptance.Check
-	Suspect string    `json:"suspect"` // where the fault can be, as far as the counters tell; "" without one
-	Ports   []PortRef `json:"ports"`   // both ends
+	Suspect string      `json:"suspect"` // where the fault can be, as far as the counters tell; "" without one
+	Ports   []PortRef   `json:"ports"`   // both ends
+	Counter CounterName `json:"counter"` // "" without one
+	New     uint64      `json:"new"`     // of it, at both ends together, since the reading before
+
+	tell bool // it says something that no other check of the link does, though it is not-run
+}
+
+// Off reports what a person should look at: what failed, and what could not be
+// judged for another reason than that it takes its time.
+func (c *LinkCheck) Off() bool {
+	return c.Verdict == acceptance.Fail || c.Verdict == acceptance.NotRun && c.tell
+}
+
+// Worsens reports that what the check counts is an error of the link, and not
+// how busy it is.
+func (c *LinkCheck) Worsens() bool {
+	return c.Counter != "" && c.Counter != TransmitDiscard && c.Counter != TransmitWait
 }
 
 // Judge holds what the two ends of a link counted against the limits; nil is
 // an end that was not read.
 func (l Limits) Judge(link Link, a, b *Recent, names Names) []LinkCheck {
-	var out []LinkCheck
 	ports, part := names.both(link)
+	out := []LinkCheck{countersRead(link, a, b, names)}
 	for i := range l.Table {
 		limit := &l.Table[i]
 		if limit.Off {
 			continue
 		}
 		two := [2]counts{limit.read(a, i, link.A), limit.read(b, i, link.B)}
-		c := LinkCheck{Check: acceptance.Check{Name: limit.Name, Threshold: limit.String(link), Source: limit.Source, Part: part}, Ports: ports}
+		c := LinkCheck{Check: acceptance.Check{Name: limit.Name, Threshold: limit.String(link), Source: limit.Source}, Counter: limit.Counter}
 		c.Verdict = limit.verdict(two)
-		c.Reading = limit.reading(two, names)
+		c.Reading = limit.reading(two, names, c.Verdict == acceptance.Fail)
+		c.tell = two[0].why == string(Full) || two[1].why == string(Full)
+		for _, r := range []*Recent{a, b} {
+			if r != nil {
+				c.New += r.Last.Of(limit.Counter).N
+			}
+		}
 		if c.Verdict == acceptance.Fail {
 			c.Suspect = limit.suspect(two, names)
 		}
 		out = append(out, c)
 	}
+	for i := range out {
+		out[i].Ports, out[i].Part = ports, part
+	}
 	return out
+}
+
+// CountersRead is the check that says why the counters of a link were not judged.
+const CountersRead = "counters-read"
+
+// countersRead says once for all counters of a link what keeps them from being
+// judged.
+func countersRead(l Link, a, b *Recent, names Names) LinkCheck {
+	c := LinkCheck{tell: true, Check: acceptance.Check{Name: CountersRead, Verdict: acceptance.Pass, Threshold: "read at both ends, and not set back", Source: "IBTA §16.1.3.5"}}
+	var texts []string
+	for _, end := range []struct {
+		port *Port
+		r    *Recent
+	}{{l.A, a}, {l.B, b}} {
+		why := ""
+		if end.r == nil {
+			why = "not read"
+		} else if i := slices.IndexFunc(end.r.Last.Counts, func(c Count) bool { return c.Doubt == SetBack || c.Doubt == Changed }); i >= 0 {
+			why = string(end.r.Last.Counts[i].Doubt)
+		} else {
+			continue
+		}
+		c.Verdict = acceptance.NotRun
+		texts = append(texts, names.of(end.port)+": "+why)
+	}
+	if c.Reading = strings.Join(texts, "; "); c.Reading == "" {
+		c.Reading = "read at both ends"
+	}
+	return c
 }
 
 // counts is what one end says to a limit.
@@ -116,11 +171,12 @@ func (l *Limit) verdict(two [2]counts) acceptance.Verdict {
 	return acceptance.NotRun
 }
 
-// reading is "leaf-01 port 3: 120 in 60 s; hnode003 ibn1: 0 in 60 s".
-func (l *Limit) reading(two [2]counts, names Names) string {
+// reading is "leaf-01 port 3: 120 in 60 s; hnode003 ibn1: 0 in 60 s". Of a link
+// that failed it does not matter how long the other end has still to wait.
+func (l *Limit) reading(two [2]counts, names Names, failed bool) string {
 	var texts []string
 	for _, c := range two {
-		texts = append(texts, c.text(l))
+		texts = append(texts, c.text(l, failed))
 	}
 	if texts[0] == texts[1] {
 		return texts[0] + " at each end"
@@ -128,19 +184,20 @@ func (l *Limit) reading(two [2]counts, names Names) string {
 	return fmt.Sprintf("%s: %s; %s: %s", names.of(two[0].port), texts[0], names.of(two[1].port), texts[1])
 }
 
-func (c counts) text(l *Limit) string {
+func (c counts) text(l *Limit, failed bool) string {
 	if c.window.Elapsed == 0 && c.window.N == 0 && c.why != "" {
 		return c.why
 	}
 	n, why := fmt.Sprint(c.window.N), c.why
+	if failed {
+		why = ""
+	}
 	if c.window.Doubt != "" {
 		n += " or more"
-		if why == "" {
-			why = string(c.window.Doubt)
-		}
+		why = string(c.window.Doubt)
 	}
 	text := n + " in " + Briefly(c.window.Elapsed)
-	if l.UnderTraffic && c.window.Traffic != c.window.Elapsed {
+	if l.UnderTraffic && c.window.Traffic != c.window.Elapsed && !failed {
 		text = fmt.Sprintf("%s in %s (%s of it under traffic)", n, Briefly(c.window.Elapsed), Briefly(c.window.Traffic))
 	}
 	if why != "" {

@@ -90,7 +90,7 @@ func TestJudge(t *testing.T) {
 		{"over it in a minute", "symbol-errors-1e-15", "", one(time.Minute, false), one(time.Minute, false, n(SymbolErrors, 4, "")), fail, "leaf: 4 in 60 s",
 			"the transmitter of hca, the cable, or the receiver of leaf"},
 		{"both ends", "symbol-errors-1e-15", "", one(time.Minute, true, n(SymbolErrors, 9, "")), one(time.Minute, true, n(SymbolErrors, 4, "")), fail, "hca: 9 in 60 s; leaf: 4 in 60 s", "what they share is the cable"},
-		{"few at the other end", "symbol-errors-1e-15", "", one(time.Minute, true, n(SymbolErrors, 9, "")), one(time.Minute, true, n(SymbolErrors, 1, "")), fail, "leaf: 1 in 60 s (not yet decided", "the receiver of hca, which counts"},
+		{"few at the other end", "symbol-errors-1e-15", "", one(time.Minute, true, n(SymbolErrors, 9, "")), one(time.Minute, true, n(SymbolErrors, 1, "")), fail, "hca: 9 in 60 s; leaf: 1 in 60 s", "the receiver of hca, which counts"},
 		{"twice the time allows twice as many", "symbol-errors-1e-14", "", one(24*time.Minute, true, n(SymbolErrors, 4, "")), one(24*time.Minute, true), pass, "hca: 4 in 24 min", ""},
 		{"and no more", "symbol-errors-1e-14", "", one(24*time.Minute, true, n(SymbolErrors, 5, "")), one(24*time.Minute, true), fail, "hca: 5 in 24 min", "hca"},
 		{"half the rate takes twice the time", "symbol-errors-1e-14", "2xNDR", one(23*time.Minute, true), one(23*time.Minute, true), open, "not yet decided, 60 s to go", ""},
@@ -182,6 +182,44 @@ func TestJudgeOthers(t *testing.T) {
 	}
 }
 
+// TestCountersRead says once for a link what keeps its counters from being
+// judged, and what a person should look at.
+func TestCountersRead(t *testing.T) {
+	clean := []Span{span(time.Minute, true)}
+	back := []Span{span(time.Minute, true, n(SymbolErrors, 0, SetBack), n(LinkDowned, 0, SetBack))}
+	tests := []struct {
+		name    string
+		a, b    []Span
+		verdict acceptance.Verdict
+		reading string
+		off     []string
+	}{
+		{"both", clean, clean, acceptance.Pass, "read at both ends", nil},
+		{"one", nil, clean, acceptance.NotRun, "hca: not read", []string{"counters-read"}},
+		{"none", nil, nil, acceptance.NotRun, "hca: not read; leaf: not read", []string{"counters-read"}},
+		{"set back", clean, back, acceptance.NotRun, "leaf: the counters were set back meanwhile", []string{"counters-read"}},
+		{"full", clean, []Span{span(time.Minute, true, n(ReceiveErrors, 0, Full))}, acceptance.Pass, "read at both ends", []string{"receive-errors"}},
+		{"bad", []Span{span(time.Minute, true, n(ReceiveErrors, 2, ""))}, clean, acceptance.Pass, "read at both ends", []string{"receive-errors"}},
+	}
+	for _, tt := range tests {
+		checks := judged(DefaultLimits(), testLink(4, "NDR"), tt.a, tt.b, nil)
+		c := checkOf(t, checks, "counters-read")
+		var off []string
+		for i := range checks {
+			if checks[i].Off() {
+				off = append(off, checks[i].Name)
+			}
+		}
+		if c.Verdict != tt.verdict || c.Reading != tt.reading || !slices.Equal(off, tt.off) {
+			t.Errorf("%s: %s, %q, off: %v; want %s, %q, %v", tt.name, c.Verdict, c.Reading, off, tt.verdict, tt.reading, tt.off)
+		}
+	}
+	checks := judged(DefaultLimits(), testLink(4, "NDR"), []Span{span(time.Hour, true, n(ReceiveErrors, 5, "")), span(time.Minute, true, n(ReceiveErrors, 2, ""))}, []Span{span(time.Minute, true, n(ReceiveErrors, 1, ""))}, nil)
+	if c := checkOf(t, checks, "receive-errors"); c.New != 3 || c.Counter != ReceiveErrors {
+		t.Errorf("%d new of %s; want 3 since the reading before, of both ends", c.New, c.Counter)
+	}
+}
+
 // TestJudgeLink: state, symmetry and the best rate, as the ends tell them.
 func TestJudgeLink(t *testing.T) {
 	up := func(change func(a, b *Port)) Link {
@@ -207,6 +245,10 @@ func TestJudgeLink(t *testing.T) {
 		{"both narrow", up(func(a, b *Port) { a.Width, b.Width = 1, 1 }), "pass", "pass", "fail", "1xNDR at both ends"},
 		{"an end that can do no more", up(func(a, b *Port) { a.Speed, b.Speed, a.Info.SpeedExtCap = "HDR", "HDR", 7 }), "pass", "pass", "pass", ""},
 		{"an end with 2 lanes", up(func(a, b *Port) { a.Width, b.Width, a.Info.WidthSupported = 2, 2, 1|16 }), "pass", "pass", "pass", ""},
+		{"held to 2 lanes", up(func(a, b *Port) { a.Width, b.Width, b.Info.WidthEnabled = 2, 2, 1|16 }), "pass", "pass", "pass", ""},
+		{"held to HDR", up(func(a, b *Port) { a.Speed, b.Speed, a.Info.SpeedExtOn = "HDR", "HDR", 7 }), "pass", "pass", "pass", ""},
+		{"held to HDR, runs at EDR", up(func(a, b *Port) { a.Speed, b.Speed, a.Info.SpeedExtOn = "EDR", "EDR", 7 }), "pass", "pass", "fail", "4xEDR at both ends"},
+		{"held to QDR", up(func(a, b *Port) { a.Speed, b.Speed, a.Info.SpeedExtOn = "QDR", "QDR", 30 }), "pass", "pass", "pass", ""},
 		{"from a dump", testLink(4, "NDR"), "not-run", "pass", "not-run", ""},
 		{"from a dump, without rate", testLink(0, ""), "not-run", "not-run", "not-run", ""},
 	}

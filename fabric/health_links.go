@@ -75,32 +75,54 @@ func laneText(p *Port) string {
 	return fmt.Sprintf("%dx%s", p.Width, p.Speed)
 }
 
-// linkBest finds links that run below what both ends say they can do.
+// linkBest finds links that run below what both ends can do and may.
 func linkBest(l Link, names Names) LinkCheck {
-	c := LinkCheck{Check: acceptance.Check{Name: "link-rate", Verdict: acceptance.NotRun, Threshold: "the best that both ends support"}}
+	c := LinkCheck{Check: acceptance.Check{Name: "link-rate", Verdict: acceptance.NotRun, Threshold: "the best that both ends have enabled"}}
 	c.Reading = names.each(l, laneText)
 	if l.A.Info == nil || l.B.Info == nil || !tellsRate(l.A) || !tellsRate(l.B) {
 		return c
 	}
+	a, b := enabled(*l.A.Info), enabled(*l.B.Info)
 	width := 0
-	for both := l.A.Info.WidthSupported & l.B.Info.WidthSupported; both != 0; both &= both - 1 {
+	for both := a.WidthSupported & b.WidthSupported; both != 0; both &= both - 1 {
 		width = max(width, mad.Lanes(1<<bits.TrailingZeros8(both)))
 	}
-	_, speed := l.A.Info.Best()
-	if _, other := l.B.Info.Best(); laneRates[other] < laneRates[speed] {
+	_, speed := a.Best()
+	if _, other := b.Best(); laneRates[other] < laneRates[speed] {
 		speed = other
 	}
 	if width == 0 || speed == "" {
 		return c
 	}
-	c.Threshold = fmt.Sprintf("%dx%s, the best that both ends support", width, speed)
+	c.Threshold = fmt.Sprintf("%dx%s, the best that both ends have enabled", width, speed)
 	if slower := laneRates[l.A.Speed] < laneRates[speed] || laneRates[l.B.Speed] < laneRates[speed]; slower || min(l.A.Width, l.B.Width) < width {
 		c.Verdict = acceptance.Fail
-		c.Suspect = "the cable or the module at either end, which trained to less; or a port that is configured to less"
+		c.Suspect = "the cable or the module at either end, which trained to less"
 	} else {
 		c.Verdict = acceptance.Pass
 	}
 	return c
+}
+
+// noExtended is the LinkSpeedExtEnabled of a port that may use none of the
+// extended speeds.
+const noExtended = 30
+
+// enabled takes from what a port supports what it is not allowed: to be held to
+// less is no fault of the link.
+func enabled(p mad.PortInfo) mad.PortInfo {
+	if p.SpeedExtOn == noExtended {
+		p.SpeedExtCap, p.SpeedExt2Cap = 0, 0
+	}
+	for _, mask := range []struct {
+		can *uint8
+		may uint8
+	}{{&p.WidthSupported, p.WidthEnabled}, {&p.SpeedSupported, p.SpeedEnabled}, {&p.SpeedExtCap, p.SpeedExtOn}, {&p.SpeedExt2Cap, p.SpeedExt2On}} {
+		if mask.may != 0 {
+			*mask.can &= mask.may
+		}
+	}
+	return p
 }
 
 // GoneCheck is the check of a link that was there at an earlier reading and is
@@ -108,7 +130,7 @@ func linkBest(l Link, names Names) LinkCheck {
 func GoneCheck(l Link, names Names) LinkCheck {
 	ports, part := names.both(l)
 	return LinkCheck{Ports: ports, Suspect: "the cable, the module at either end, or the power of either device", Check: acceptance.Check{Name: "link-state", Verdict: acceptance.Fail,
-		Reading: "gone since the reading before", Threshold: "Active at both ends", Source: sourcePortInfo, Part: part}}
+		Reading: "gone: it was there at the reading before", Threshold: "Active at both ends", Source: sourcePortInfo, Part: part}}
 }
 
 // Gone are links of an earlier reading that a newer one does not have between
@@ -119,6 +141,23 @@ func Gone(before, after *Observed) []Link {
 		there[l.id()] = true
 	}
 	return slices.DeleteFunc(before.Links(), func(l Link) bool { return there[l.id()] })
+}
+
+// Dark reports that neither end of a link of an earlier reading has anything
+// behind it now.
+func (l Link) Dark(now *Observed) bool {
+	a, b := l.A.ID(), l.B.ID()
+	for _, n := range now.Nodes {
+		if n.GUID != a.GUID && n.GUID != b.GUID {
+			continue
+		}
+		for _, p := range n.Ports {
+			if id := p.ID(); p.Peer != nil && (id == a || id == b) {
+				return false
+			}
+		}
+	}
+	return true
 }
 
 // id tells links of two readings apart, whichever end comes first.
