@@ -21,6 +21,9 @@ func (ev *evaluator) buildFabrics(c *Cluster) {
 		f := &Fabric{Name: in.name, LinkLayer: get[string](in, "link_layer"), Rate: get[LinkRate](in, "rate"), Cables: get[[]Cable](in, "cables"),
 			Others: get[[]string](in, "others"), Range: in.rng}
 		in.obj = f
+		if b := in.one("limits"); b != nil {
+			f.Limits = declaredLimits(b)
+		}
 		if b := in.one("topology"); b != nil {
 			f.Topology = ev.topology(in, b)
 			ev.generate(c, in, f)
@@ -28,6 +31,18 @@ func (ev *evaluator) buildFabrics(c *Cluster) {
 		c.Fabrics[in.name] = f
 	}
 	sort.SliceStable(c.Switches, func(i, j int) bool { return natural(c.Switches[i].Name, c.Switches[j].Name) < 0 })
+}
+
+// declaredLimits are those that the block itself gives: the defaults have a
+// source of their own.
+func declaredLimits(in *inst) map[string]Limit {
+	out := map[string]Limit{}
+	for _, a := range in.schema.attrs {
+		if v := in.val(a.name); in.has(a.name) && !v.rng.Empty() {
+			out[a.name] = Limit{Most: get[int](in, a.name), Range: v.rng}
+		}
+	}
+	return out
 }
 
 func switchModel(in *inst) *SwitchModel {

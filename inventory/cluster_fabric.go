@@ -2,6 +2,7 @@ package inventory
 
 import (
 	"slices"
+	"strconv"
 
 	"github.com/hashicorp/hcl/v2"
 )
@@ -11,10 +12,30 @@ type Fabric struct {
 	Name      string
 	LinkLayer string // "infiniband" or "ethernet"
 	Rate      LinkRate
-	Cables    []Cable   // declared, or made by the topology
-	Topology  *Topology // nil: the cables are declared
-	Others    []string  // names in the cables that are neither nodes nor switches
+	Cables    []Cable          // declared, or made by the topology
+	Topology  *Topology        // nil: the cables are declared
+	Others    []string         // names in the cables that are neither nodes nor switches
+	Limits    map[string]Limit // declared ones, by the name of their attribute
 	Range     hcl.Range
+}
+
+// Limit is how much a link may count.
+type Limit struct {
+	Most  int
+	Range hcl.Range
+}
+
+// FabricLimits are the attributes of a fabric's limits, and the default of each;
+// -1 is none.
+func FabricLimits() map[string]int {
+	out := map[string]int{}
+	for _, a := range limitsBlock.attrs {
+		out[a.name] = -1
+		if n, err := strconv.Atoi(a.def); err == nil {
+			out[a.name] = n
+		}
+	}
+	return out
 }
 
 // Cable joins two ports. Row is its line in the CSV it came from, 0 when unknown.

@@ -55,8 +55,32 @@ var fabricBlock = &blockSchema{
 				}},
 			},
 		},
+		limitsBlock,
 	},
 }
+
+// limitsBlock overrides what a link may count. Package fabric has the table that
+// these are held to, with the source of each default.
+var limitsBlock = &blockSchema{
+	name: "limits", single: true,
+	doc: "What a healthy link may count. What is not declared keeps its default.",
+	attrs: []attrSchema{
+		{name: "symbol_errors_12m", kind: kindInt, def: "2", max: mostCounted, doc: "Symbol errors that an end may receive in 12 minutes under traffic, for a bit error rate of 1e-14. The time is an NDR link's; at half the rate it is twice as long."},
+		{name: "symbol_errors_125m", kind: kindInt, def: "3", max: mostCounted, doc: "The same in 125 minutes, for 1e-15."},
+		{name: "link_downed", kind: kindInt, def: "0", max: mostCounted, doc: "Times that both ends may lose the link, in an hour."},
+		{name: "flaps", kind: kindInt, def: "5", max: mostCounted, doc: "Times that either end may lose it, in 24 hours."},
+		{name: "link_recoveries", kind: kindInt, def: "0", max: mostCounted, doc: "Successful retrainings, in an hour."},
+		{name: "receive_errors", kind: kindInt, def: "0", max: mostCounted, doc: "Packets received with an error, in an hour."},
+		{name: "local_integrity_errors", kind: kindInt, def: "0", max: mostCounted, doc: "Times that errors passed the port's own threshold, in an hour."},
+		{name: "buffer_overruns", kind: kindInt, def: "0", max: mostCounted, doc: "Times that the input buffer overran, in an hour."},
+		{name: "transmit_discards", kind: kindInt, def: "100", max: mostCounted, doc: "Packets that an end may throw away instead of sending, in an hour."},
+		{name: "transmit_wait", kind: kindInt, max: mostCounted, doc: "Ticks that an end may wait to send, in a second. Without it, waiting is not judged: a tick differs from device to device."},
+		{name: "traffic", kind: kindInt, def: "1", min: 1, max: 100, doc: "Per cent of its rate that an end must receive for the time to count as under traffic."},
+	},
+}
+
+// mostCounted bounds a limit: more than that counts nothing.
+const mostCounted = 1<<31 - 1
 
 // tierBlock is one tier of a topology.
 func tierBlock(name, need string) *blockSchema {

@@ -201,3 +201,26 @@ fabric "storage" {
 		}
 	}
 }
+
+// TestLimits: what is declared is kept with its line, and defaults are not taken
+// for declared.
+func TestLimits(t *testing.T) {
+	c := mustLoad(t, map[string]string{"f.hcl": `
+fabric "a" {
+  link_layer = "infiniband"
+  limits {
+    flaps   = "2"
+    traffic = 5
+  }
+}
+fabric "b" {
+  link_layer = "infiniband"
+}
+`}, Options{})
+	if l := c.Fabrics["a"].Limits; len(l) != 2 || l["flaps"].Most != 2 || l["traffic"].Most != 5 || l["flaps"].Range.Start.Line != 5 {
+		t.Errorf("limits of a: %+v; want flaps 2 of line 5, and traffic 5", l)
+	}
+	if l := c.Fabrics["b"].Limits; len(l) != 0 {
+		t.Errorf("limits of b: %+v; want none declared", l)
+	}
+}

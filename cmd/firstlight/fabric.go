@@ -21,14 +21,18 @@ import (
 func (a *app) fabricCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "fabric",
-		Short: "Work with the fabric: its cables, and which to move",
+		Short: "Work with the fabric: its cables, which to move, and how its links are",
 		Example: `  firstlight fabric discover
   firstlight fabric cables racks/a
   firstlight fabric cables -o csv racks/a > cables.csv
   firstlight fabric verify racks/a
-  firstlight fabric verify -observed fabric.txt racks/a`,
+  firstlight fabric verify -observed fabric.txt racks/a
+  firstlight fabric links racks/a
+  firstlight fabric counters racks/a
+  firstlight fabric watch racks/a`,
 	}
 	c.AddCommand(a.fabricCablesCommand(), a.fabricVerifyCommand(), a.fabricDiscoverCommand())
+	c.AddCommand(a.fabricLinksCommand(), a.fabricCountersCommand(), a.fabricWatchCommand())
 	return c
 }
 

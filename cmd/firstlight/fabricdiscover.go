@@ -26,6 +26,7 @@ type fabricSource struct {
 	nodes    []string // of the simulator, to attach at
 	observed string   // a file of ibnetdiscover, "-" being the standard input
 	deadline time.Duration
+	counters bool // read them too
 }
 
 // linkRow is a link of fabric discover -json.
@@ -178,7 +179,7 @@ func (a *app) readFabric(ctx context.Context, from fabricSource) (*readFabric, e
 	if err != nil {
 		return nil, err
 	}
-	s := fabric.Sweep{Transports: transports, Deadline: from.deadline}
+	s := fabric.Sweep{Transports: transports, Deadline: from.deadline, Counters: from.counters}
 	if drawable(a.stderr) && !a.json {
 		s.Progress = func(p fabric.Progress) {
 			fmt.Fprintf(a.stderr, "\r\x1b[K%d switches, %d HCAs, %d links; %d questions open", p.Switches, p.HCAs, p.Links, p.Waiting)
