@@ -75,6 +75,7 @@ only in part: what was found is printed all the same.`,
 		Example: `  firstlight fabric discover
   firstlight fabric discover -device mlx5_0 -device mlx5_1/1 racks/a
   firstlight fabric discover -observed dump.txt
+  firstlight fabric discover -observed dump.txt -o html > fabric.html
   firstlight fabric discover -json | jq '.links[] | select(.rate != "NDR")'
   firstlight fabric discover -ibsim sim -ibsim-node 'hnode001 mlx5_0'   # a simulated fabric`,
 		Args: cobra.MaximumNArgs(1),
@@ -139,6 +140,8 @@ func (a *app) fabricDiscover(ctx context.Context, from fabricSource, dir, format
 			"summary": verdictSummary(v), "findings": v.Findings, "not_read": v.NotRead, "links": linkRows(read.Observed)})
 	case "csv":
 		err = writeFindings(a.stdout, v.Findings)
+	case "html":
+		err = fabric.WritePicture(a.stdout, read.picture(v))
 	default:
 		a.printDiscovered(read, v)
 	}

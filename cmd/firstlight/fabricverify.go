@@ -8,6 +8,7 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -38,6 +39,7 @@ for an error, or where the fabric could be read only in part.`,
   ibnetdiscover > fabric.txt; firstlight fabric verify -observed fabric.txt racks/a
   ssh head ibnetdiscover -p | firstlight fabric verify -observed - racks/a
   firstlight fabric verify -observed fabric.txt -o csv racks/a > todo.csv
+  firstlight fabric verify -o html racks/a > fabric.html
   firstlight fabric verify -observed fabric.txt -off hnode[101-128] -target rack=a01 racks/a
   firstlight fabric verify -observed fabric.txt -json racks/a | jq .findings`,
 		Args: cobra.MaximumNArgs(1),
@@ -63,9 +65,9 @@ for an error, or where the fabric could be read only in part.`,
 
 // formatFlag adds -o to a verb that prints findings.
 func formatFlag(c *cobra.Command, format *string) {
-	c.Flags().StringVarP(format, "o", "o", "table", "print as `FORMAT`: table, csv or json")
+	c.Flags().StringVarP(format, "o", "o", "table", "print as `FORMAT`: table, csv, json, or html, which is a page with a picture of the fabric")
 	complete(c, "o", func(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
-		return []string{"table", "csv", "json"}, cobra.ShellCompDirectiveNoFileComp
+		return []string{"table", "csv", "json", "html"}, cobra.ShellCompDirectiveNoFileComp
 	})
 }
 
@@ -76,8 +78,8 @@ func (a *app) findingsFormat(c *cobra.Command, format *string) error {
 		}
 		*format = "json"
 	}
-	if !slices.Contains([]string{"table", "csv", "json"}, *format) {
-		return fmt.Errorf("-o %s: one of table, csv, json", *format)
+	if !slices.Contains([]string{"table", "csv", "json", "html"}, *format) {
+		return fmt.Errorf("-o %s: one of table, csv, json, html", *format)
 	}
 	return nil
 }
@@ -110,13 +112,22 @@ func (a *app) fabricVerify(c *cobra.Command, dir string, src fabricSource, forma
 		return err
 	}
 	a.sayGaps(read)
-	v := fabric.Declare(s.Cluster, fabrics...).Verify(read.Observed, known)
+	declared := fabric.Declare(s.Cluster, fabrics...)
+	v := declared.Verify(read.Observed, known)
 	if len(a.targets) > 0 {
 		v.Findings = slices.DeleteFunc(v.Findings, func(f fabric.Finding) bool {
 			return !chosen[f.Node] && !slices.ContainsFunc(f.Ports, func(p fabric.PortRef) bool { return chosen[p.Name] })
 		})
 	}
-	if err := a.tellVerdict(v, format); err != nil || read.err == nil {
+	p := read.picture(v)
+	p.Title, p.Declared, p.Off = s.Cluster.Name+" · "+fabricNames(fabrics), declared, known.Dark
+	if gaps := len(readFindings(read)); gaps > 0 {
+		p.Notes = append(p.Notes, fmt.Sprintf("%d %s of the fabric did not answer or cannot be so: what is missing may be there", gaps, plural(gaps, "part", "parts")))
+	}
+	if len(a.targets) > 0 {
+		p.Notes = append(p.Notes, "only findings at "+strings.Join(a.targets, ", "))
+	}
+	if err := a.tellVerdict(p, format); err != nil || read.err == nil {
 		return err
 	}
 	return read.err
@@ -149,6 +160,23 @@ func infinibandFabrics(c *inventory.Cluster, name string) ([]*inventory.Fabric, 
 	return nil, fmt.Errorf("no fabric %q is declared; there are %s%s", name, strings.Join(names, ", "), meant)
 }
 
+func fabricNames(fabrics []*inventory.Fabric) string {
+	names := make([]string, len(fabrics))
+	for i, f := range fabrics {
+		names[i] = f.Name
+	}
+	return strings.Join(names, ", ")
+}
+
+// picture is a verdict with what was read, and with what was not.
+func (read *readFabric) picture(v fabric.Verdict) fabric.Picture {
+	p := fabric.Picture{From: read.from, Made: time.Now(), Observed: read.Observed, Verdict: v}
+	if read.err != nil {
+		p.Notes = append(p.Notes, "read only in part: "+read.err.Error())
+	}
+	return p
+}
+
 // sayGaps says on stderr what did not answer and what cannot be so: findings may
 // come from that.
 func (a *app) sayGaps(read *readFabric) {
@@ -162,10 +190,14 @@ func (a *app) sayGaps(read *readFabric) {
 	}
 }
 
-// tellVerdict prints a verdict; with findings the exit status is 2.
-func (a *app) tellVerdict(v fabric.Verdict, format string) error {
+// tellVerdict prints the verdict of a picture, or all of it; with findings the
+// exit status is 2.
+func (a *app) tellVerdict(p fabric.Picture, format string) error {
 	var err error
+	v := p.Verdict
 	switch format {
+	case "html":
+		err = fabric.WritePicture(a.stdout, p)
 	case "csv":
 		err = writeFindings(a.stdout, v.Findings)
 	case "json":
