@@ -89,6 +89,11 @@ func TestInteropDiscover(t *testing.T) {
 	if code != 1 || !strings.Contains(errs, "the fabric was not read within 1ns") {
 		t.Errorf("with no time: exit %d, %s%s", code, out, errs)
 	}
+	// What was found in a part does not hide that it is a part.
+	out, errs, code = inProcess(t, "fabric", "verify", "-deadline", "1ns", "-ibsim", sim.Socket, "../../examples/superpod-h200")
+	if code != 1 || !strings.Contains(errs, "the fabric was not read within 1ns") {
+		t.Errorf("verified with no time: exit %d, %s%s", code, out, errs)
+	}
 }
 
 // TestLinkedPorts chooses among local ports, as sysfs has them.

@@ -127,10 +127,11 @@ func (a *app) fabricVerify(c *cobra.Command, dir string, src fabricSource, forma
 	if len(a.targets) > 0 {
 		p.Notes = append(p.Notes, "only findings at "+strings.Join(a.targets, ", "))
 	}
-	if err := a.tellVerdict(p, format); err != nil || read.err == nil {
-		return err
+	told := a.tellVerdict(p, format)
+	if read.err != nil {
+		return read.err // what was not read is not proven, whatever was found in the rest
 	}
-	return read.err
+	return told
 }
 
 // infinibandFabrics are the fabrics that can be read: the one of a name, or all.
