@@ -20,7 +20,7 @@ func TestConformance(t *testing.T) {
 
 			t.Run("suite", func(t *testing.T) {
 				if err := c.With(t.Context(), ep, func(s *Session) error {
-					if got := s.wire.(*ipmiSession).suite.id; got != p.suite {
+					if got := s.wire.(*remote).v.suite.id; got != p.suite {
 						t.Errorf("suite = %d; want %d", got, p.suite)
 					}
 					return nil

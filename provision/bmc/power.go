@@ -123,7 +123,7 @@ func (s *Session) await(ctx context.Context, action PowerAction, want PowerState
 	var got PowerState
 	for look := firstLook; ; look = min(2*look, maxLook) {
 		// Sleep first: the state of the moment of the command proves nothing.
-		if err := sleep(ctx, min(look, within)); err != nil {
+		if err := s.wire.sleep(ctx, min(look, within)); err != nil {
 			if got != "" && errors.Is(err, context.DeadlineExceeded) {
 				return s.powerDiffers(action, got, time.Since(began))
 			}
