@@ -39,6 +39,7 @@ type Endpoint struct {
 	Username   string           // at most 16 bytes
 	Password   inventory.Secret // at most 20 bytes
 	KG         inventory.Secret // the BMC's own key K_g, at most 20 bytes; "": it has none
+	Suite      int              // the cipher suite that it must agree to, 17 or 3; 0: 17, or else 3
 	DeclaredAt string           // where the inventory declares it, as "nodes.hcl:12"
 }
 
@@ -53,6 +54,8 @@ func (ep Endpoint) check() error {
 	case len(ep.Password) > maxPassword:
 		return fmt.Errorf("%s: the password is %d bytes long and IPMI allows %d: set a shorter one on the bmc and declare that",
 			ep, len(ep.Password), maxPassword)
+	case ep.Suite != 0 && ep.Suite != 3 && ep.Suite != 17:
+		return fmt.Errorf("%s: cipher suite %d is declared, and only 17 and 3 are used: all others lack encryption, integrity or a sound hash", ep, ep.Suite)
 	case len(ep.KG) > maxPassword:
 		return fmt.Errorf("%s: the key K_g is %d bytes long and IPMI allows %d", ep, len(ep.KG), maxPassword)
 	}

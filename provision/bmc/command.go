@@ -11,8 +11,11 @@ import (
 const (
 	// busyWait is the pause after "node busy".
 	busyWait = 250 * time.Millisecond
-	// closeLimit is how long the reply to Close Session is waited for.
+	// closeLimit is how long the reply to Close Session is waited for, and
+	// maxCloses how often it is sent: a BMC that has closed the session does not
+	// answer when its reply was lost.
 	closeLimit = time.Second
+	maxCloses  = 4
 )
 
 // commands is the state of an open session.
@@ -99,7 +102,14 @@ func (v *conversation) sendCommand(wait time.Duration) {
 
 // commandAgain is called when no reply has come.
 func (v *conversation) commandAgain() {
-	if v.req.once {
+	switch {
+	case v.phase == phaseClosing && v.sent == maxCloses:
+		v.finish()
+		return
+	case v.phase == phaseClosing:
+		v.sendCommand(v.wait)
+		return
+	case v.req.once:
 		v.rearm(v.end)
 		return
 	}

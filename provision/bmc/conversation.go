@@ -112,7 +112,7 @@ func (v *conversation) timeout() {
 		return
 	}
 	if !now.Before(v.end) {
-		v.fail(&silence{doing: v.doing, after: now.Sub(v.began)})
+		v.fail(v.silent())
 		return
 	}
 	v.engine.park(v)
@@ -122,10 +122,19 @@ func (v *conversation) timeout() {
 	case phaseRAKP1:
 		v.rakp1Again()
 	case phaseRAKP3:
-		v.sendRAKP3(longer(v.wait))
+		v.rakp3Again()
 	default:
 		v.commandAgain()
 	}
+}
+
+// silent says that no answer came.
+func (v *conversation) silent() *silence {
+	began := v.began
+	if v.restarts > 0 && v.phase != phaseCall {
+		began = v.loginBegan
+	}
+	return &silence{doing: v.doing, after: v.engine.now.Sub(began)}
 }
 
 // fail ends what is asked: the login, a call or the close.
@@ -148,9 +157,11 @@ func (v *conversation) unreachable(err error) {
 	}
 	switch {
 	case errors.Is(err, syscall.ECONNREFUSED):
-		v.fail(&silence{doing: v.doing, after: v.engine.now.Sub(v.began), portClosed: true})
+		silent := v.silent()
+		silent.portClosed = true
+		v.fail(silent)
 	case errors.Is(err, syscall.EHOSTUNREACH): // nobody has the address (no answer to ARP)
-		v.fail(&silence{doing: v.doing, after: v.engine.now.Sub(v.began)})
+		v.fail(v.silent())
 	case errors.Is(err, syscall.ENOBUFS), errors.Is(err, syscall.EAGAIN): // lost on the way out
 	default:
 		v.fail(err)
@@ -161,6 +172,9 @@ func (v *conversation) unreachable(err error) {
 // ran out while the BMC had been asked and said nothing, that is silence.
 func (v *conversation) cancel(err error) {
 	const asked = time.Second
+	if v.phase == phaseClosing {
+		return // a slot is given back, whatever the caller's time
+	}
 	if v.phase == phaseWaiting {
 		err = fmt.Errorf("waiting for a turn: %w", err)
 	}
@@ -185,6 +199,7 @@ func (v *conversation) finish() {
 // abandon frees the BMC's slot of a session that was not opened to the end. No
 // reply is waited for.
 func (v *conversation) abandon(why types.RmcpStatusCode) {
+	v.freeSpares()
 	if v.bmcID == 0 {
 		return
 	}

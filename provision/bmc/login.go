@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/bougou/go-ipmi/pkg/crypto"
@@ -17,9 +18,13 @@ const (
 	// maxRAKP1 is how often RAKP message 1 is sent before the exchange starts
 	// again: there are BMCs that ignore all but the first.
 	maxRAKP1 = 4
+	// maxRAKP3 is the same for message 3: ipmi_sim is silent to a second one, for
+	// the session is open and only message 4 was lost.
+	maxRAKP3 = 3
 	// maxRefusals is how often a refusal is doubted where doubled packets or
 	// lost replies may be its cause. The proof was right each time.
 	maxRefusals = 2
+	maxSpare    = 4
 	firstPause  = 10 * time.Millisecond
 	maxPause    = time.Second
 	// openPatience is how long an unanswered Open Session is taken for slow, when
@@ -31,17 +36,24 @@ const (
 type keyExchange struct {
 	secrets
 	loginBegan time.Time
-	tries      int   // suites skipped
-	restarts   int   // key exchanges begun again
-	refusals   int   // that were doubted
-	bad        error // held until the timer
-	last       uint8 // tag of the last transmission
+	offers     []suite // that may be used, in order of preference
+	tries      int     // that were skipped
+	restarts   int     // key exchanges begun again
+	refusals   int     // that were doubted
+	// spare are sessions that later replies to the same Open Session named. The
+	// first reply may not have been the BMC's.
+	spare []uint32
+	bad   error // held until the timer
+	last  uint8 // tag of the last transmission
 	// lost: a probe that was sent after the last Open Session has been answered,
 	// so its reply does not come any more once the BMC's usual time is over.
-	lost     bool
-	m2       *rakp2 // held while doubles are waited for
-	doubled  bool   // the network brought RAKP message 1 to the BMC twice
-	careful  bool   // wait for the second reply, for the BMC counts the last
+	lost bool
+	m2   *rakp2 // held while doubles are waited for
+	// unsure: the BMC refused a right proof, as it does when message 1 was doubled
+	// and we have not seen it.
+	unsure   bool
+	doubled  bool // the network brought RAKP message 1 to the BMC twice
+	careful  bool // wait for the second reply, for the BMC counts the last
 	rakp3    []byte
 	wantCode []byte // of RAKP message 4
 }
@@ -55,7 +67,11 @@ func (v *conversation) login() {
 		return
 	}
 	v.loginBegan = v.engine.now
-	v.tries = v.t.skip
+	v.offers = suites()
+	if v.ep.Suite != 0 {
+		v.offers = slices.DeleteFunc(v.offers, func(su suite) bool { return su.id != v.ep.Suite })
+	}
+	v.tries = min(v.t.skip, len(v.offers)-1)
 	v.openSession()
 }
 
@@ -73,9 +89,9 @@ func (v *conversation) credential() credential {
 }
 
 func (v *conversation) openSession() {
-	v.keys = keys{suite: suites()[v.tries], consoleID: binary.LittleEndian.Uint32(crypto.RandomBytes(4)) | 1} // zero means no session
+	v.keys = keys{suite: v.offers[v.tries], consoleID: binary.LittleEndian.Uint32(crypto.RandomBytes(4)) | 1} // zero means no session
 	v.commands = commands{closed: v.closed}
-	v.m2, v.doubled = nil, false
+	v.m2, v.doubled, v.unsure = nil, false, false
 	v.ask(phaseOpen, "Open Session", v.left())
 	v.sendOpen(v.t.rtt.wait(minWait))
 }
@@ -132,6 +148,13 @@ func (v *conversation) setupReply(s transmission, first bool, msg []byte) bool {
 	case v.phase == phaseOpen && s.kind == types.PayloadTypeRmcpOpenSessionRequest:
 		v.engine.unpark(v)
 		v.takeOpen(msg)
+	case v.phase == phaseRAKP1 && s.kind == types.PayloadTypeRmcpOpenSessionRequest:
+		id, ok := openedSession(s.kind+1, msg)
+		if !ok || v.uses(id) || len(v.spare) == maxSpare {
+			return false
+		}
+		v.spare = append(v.spare, id)
+		v.engine.count.Late.Add(1)
 	case v.phase == phaseRAKP1 && s.kind == types.PayloadTypeRAKPMessage1:
 		if s.tag != v.last {
 			// The BMC has drawn another random number for the last one, or will: it
@@ -154,26 +177,33 @@ func (v *conversation) setupReply(s transmission, first bool, msg []byte) bool {
 	return true
 }
 
-// hold keeps bad news for a moment in which good news may come.
+// hold keeps bad news for a moment in which good news may come. Of two, that
+// counts which is no refusal: nobody else may have a credential latched.
 func (v *conversation) hold(err error) {
-	if v.bad == nil {
-		v.bad = err
+	switch {
+	case v.bad == nil:
+		v.engine.park(v)
 		v.rearm(v.engine.now.Add(holdBad))
+	case !isRefusal(v.bad) || isRefusal(err):
+		return
 	}
+	v.bad = err
 }
 
 // setupTimeout deals with what was held.
 func (v *conversation) setupTimeout() bool {
-	var refused *refusal
+	refused := isRefusal(v.bad)
 	switch {
-	case v.bad != nil && v.doubled && errors.As(v.bad, &refused):
-		v.doubt(v.bad)
-	case v.bad != nil:
-		v.fail(v.bad)
-	case v.m2 != nil && v.phase == phaseRAKP1:
+	case v.bad == nil && v.m2 != nil && v.phase == phaseRAKP1:
 		v.prove(*v.m2)
-	default:
+	case v.bad == nil:
 		return false
+	case v.phase == phaseRAKP3 && (v.doubled || refused && (v.sent > 1 || v.unsure && v.refusals == 0)):
+		v.doubt(v.bad)
+	case errors.Is(v.bad, errRestart), !refused && v.sent > 1 && v.phase != phaseOpen:
+		v.restart()
+	default:
+		v.fail(v.bad)
 	}
 	return true
 }
@@ -181,30 +211,35 @@ func (v *conversation) setupTimeout() bool {
 func (v *conversation) takeOpen(msg []byte) {
 	id, err := parseOpen(msg, v.suite)
 	switch {
-	case errors.Is(err, errNotOffered) && v.tries+1 < len(suites()):
+	case errors.Is(err, errNotOffered) && v.tries+1 < len(v.offers):
 		v.tries++
 		v.openSession()
-	case errors.Is(err, errNotOffered) && v.t.skip > 0: // it was changed since
+	case errors.Is(err, errNotOffered) && v.t.skip > 0 && v.tries > 0: // it was changed since
 		v.t.skip, v.tries = 0, 0
 		v.openSession()
+	case errors.Is(err, errNotOffered) && v.ep.Suite != 0:
+		v.failLogin(fmt.Errorf("the bmc does not offer cipher suite %d, which is declared for it", v.ep.Suite))
 	case errors.Is(err, errNotOffered):
 		v.failLogin(err)
 	case err != nil:
-		if id != 0 {
-			v.engine.abort(v.t, id, types.RmcpStatusCodeNoCipherSuiteMatch)
-		}
+		v.bmcID = id // to free it in the end, not now: somebody else may have said so
 		v.hold(err)
 	default:
-		v.bmcID = id
-		v.rand = crypto.RandomBytes(16)
-		v.ask(phaseRAKP1, "RAKP message 1", v.left())
 		v.engine.count.Logins.Add(1)
-		v.sendSetup(types.PayloadTypeRAKPMessage1, rakp1Message(v.bmcID, v.rand, v.user), v.t.rtt.wait(keyWait))
+		v.beginRAKP(id)
 	}
 }
 
+// beginRAKP goes on in the session that the BMC has opened.
+func (v *conversation) beginRAKP(bmcID uint32) {
+	v.bmcID = bmcID
+	v.rand = crypto.RandomBytes(16)
+	v.ask(phaseRAKP1, "RAKP message 1", v.left())
+	v.sendSetup(types.PayloadTypeRAKPMessage1, rakp1Message(v.bmcID, v.rand, v.user), v.t.rtt.wait(keyWait))
+}
+
 func (v *conversation) rakp1Again() {
-	if v.sent == maxRAKP1 {
+	if v.sent == maxRAKP1 || len(v.spare) > 0 {
 		v.restart()
 		return
 	}
@@ -214,15 +249,14 @@ func (v *conversation) rakp1Again() {
 func (v *conversation) takeRAKP2(msg []byte) {
 	m, err := parseRAKP2(msg, v.suite)
 	switch {
-	case errors.Is(err, errRestart), err != nil && v.sent > 1 && !isRefusal(err):
-		v.restart()
 	case err != nil:
 		v.hold(err)
 	case !v.knowsPassword(&v.keys, m):
 		v.engine.count.Forged.Add(1)
 		v.hold(&refusal{"wrong user name or password"})
 	case v.careful:
-		v.bad, v.m2 = nil, &m
+		v.doubled = v.doubled || v.m2 != nil
+		v.bad, v.m2 = nil, &m // the BMC counts the last that it sends
 		v.rearm(v.engine.now.Add(holdBad))
 	default:
 		v.bad = nil
@@ -242,9 +276,18 @@ func (v *conversation) prove(m rakp2) {
 		v.failLogin(err)
 		return
 	}
+	v.freeSpares()
 	v.rakp3, v.wantCode = rakp3Message(v.bmcID, proof), want
 	v.ask(phaseRAKP3, "RAKP message 3", v.left())
 	v.sendRAKP3(v.t.rtt.wait(keyWait))
+}
+
+func (v *conversation) rakp3Again() {
+	if v.sent == maxRAKP3 {
+		v.restart()
+		return
+	}
+	v.sendRAKP3(longer(v.wait))
 }
 
 func (v *conversation) sendRAKP3(wait time.Duration) {
@@ -255,22 +298,21 @@ func (v *conversation) takeRAKP4(msg []byte) {
 	err := rakpStatus(msg[1])
 	switch {
 	case err == nil && len(msg) >= 8 && crypto.Equal(v.wantCode, msg[8:]):
-		v.t.skip = v.tries
+		if v.ep.Suite == 0 {
+			v.t.skip = v.tries
+		}
 		v.phase, v.bad = phaseReady, nil
 		v.engine.disarm(v)
 		v.opened(nil)
 	case err == nil:
 		v.engine.count.Forged.Add(1)
-		v.hold(errors.New("RAKP message 4 has a wrong check value: refused, someone may be interfering on the out-of-band network"))
+		// The BMC took the proof, so its session is open under a key we do not have:
+		// each further try would take another of its slots.
+		v.hold(&refusal{"the password is right and RAKP message 4 has a wrong check value: the bmc's key K_g is not the declared one, or someone is interfering on the out-of-band network"})
 	case isRefusal(err):
-		err = &refusal{fmt.Sprintf("the password is right and the bmc says %q: enable the user for LAN access as operator", types.RmcpStatusCode(msg[1]))}
-		if v.doubled || v.sent > 1 {
-			v.doubt(err)
-			return
-		}
-		v.hold(err)
-	case errors.Is(err, errRestart), v.sent > 1:
-		v.restart()
+		status := types.RmcpStatusCode(msg[1])
+		v.unsure = status == types.RmcpStatusCodeUnauthorizedName || status == types.RmcpStatusCodeInvalidIntegrityCheckValue
+		v.hold(&refusal{fmt.Sprintf("the password is right and the bmc says %q: enable the user for LAN access as operator", types.RmcpStatusCode(msg[1]))})
 	default:
 		v.hold(err)
 	}
@@ -288,8 +330,15 @@ func (v *conversation) doubt(err error) {
 	v.restart()
 }
 
-// restart begins the key exchange again, with a session of its own.
+// restart begins the key exchange again, with another session.
 func (v *conversation) restart() {
+	if n := len(v.spare); n > 0 && v.phase == phaseRAKP1 {
+		v.engine.abort(v.t, v.bmcID, types.RmcpStatusCodeNoResToCreateSess)
+		id := v.spare[n-1]
+		v.spare = v.spare[:n-1]
+		v.beginRAKP(id)
+		return
+	}
 	v.abandon(types.RmcpStatusCodeNoResToCreateSess)
 	if after := v.engine.now.Sub(v.loginBegan); after >= v.limit {
 		v.failLogin(&silence{doing: "login", after: after})
@@ -300,6 +349,18 @@ func (v *conversation) restart() {
 	v.restarts++
 	v.phase, v.bad, v.m2 = phasePause, nil, nil
 	v.engine.arm(v, v.engine.now.Add(pause))
+}
+
+// uses says whether id is a session that this login may still need.
+func (v *conversation) uses(id uint32) bool {
+	return v.bmcID == id || slices.Contains(v.spare, id)
+}
+
+func (v *conversation) freeSpares() {
+	for _, id := range v.spare {
+		v.engine.abort(v.t, id, types.RmcpStatusCodeNoResToCreateSess)
+	}
+	v.spare = nil
 }
 
 // failLogin ends a conversation that did not come to a session. A refused

@@ -14,8 +14,9 @@ const (
 	maxWait = 10 * time.Second
 )
 
-// roundTrip estimates the round-trip time of one BMC as RFC 6298 does. The zero
-// value knows nothing.
+// roundTrip estimates the round-trip time of one BMC as RFC 6298 does, but that a
+// first sample counts as half as uncertain: with a BMC that takes seconds, one
+// lost packet should not cost half a minute. The zero value knows nothing.
 type roundTrip struct {
 	mean, deviation time.Duration
 }
@@ -24,7 +25,7 @@ type roundTrip struct {
 func (r *roundTrip) add(sample time.Duration) {
 	sample = max(sample, 1)
 	if r.mean == 0 {
-		r.mean, r.deviation = sample, sample/2
+		r.mean, r.deviation = sample, sample/4
 		return
 	}
 	r.deviation += ((r.mean - sample).Abs() - r.deviation) / 4

@@ -138,6 +138,9 @@ func (e *engine) setupReply(t *target, kind types.PayloadType, payload []byte) {
 		e.count.Foreign.Add(1)
 		return
 	}
+	if s.abort {
+		return
+	}
 	switch {
 	case len(payload) < 8: // ipmi_sim ends an error after the status
 		if payload[1] == 0 {
@@ -152,9 +155,6 @@ func (e *engine) setupReply(t *target, kind types.PayloadType, payload []byte) {
 			return
 		}
 	}
-	if s.abort {
-		return
-	}
 	first := !s.answered
 	if first {
 		s.answered = true
@@ -166,7 +166,7 @@ func (e *engine) setupReply(t *target, kind types.PayloadType, payload []byte) {
 		return
 	}
 	e.count.Late.Add(1)
-	if id, ok := openedSession(kind, payload); ok && (v == nil || v.bmcID != id || v.consoleID != s.consoleID) {
+	if id, ok := openedSession(kind, payload); ok && (v == nil || v.consoleID != s.consoleID || !v.uses(id)) {
 		e.abort(t, id, types.RmcpStatusCodeNoResToCreateSess) // a slot that nobody will use
 	}
 }
