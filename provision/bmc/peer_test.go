@@ -97,6 +97,8 @@ type ref struct {
 	bmc     *refbmc.BMC
 	mu      sync.Mutex
 	events  map[string]int // by kind
+	order   []string       // the kinds of what was done to the machine
+	frozen  bool           // it falls silent after a login
 }
 
 func (r *ref) count(kind string) int {
@@ -111,7 +113,10 @@ func startRef(t testing.TB, b *refbmc.BMC) *ref {
 	t.Helper()
 	r := &ref{machine: &machine{}, bmc: b, events: make(map[string]int)}
 	ready := make(chan netip.AddrPort, 1)
-	b.Username, b.Password, b.Machine = testUser, plantedPassword, r.machine
+	b.Username, b.Machine = testUser, r.machine
+	if b.Password == "" {
+		b.Password = plantedPassword
+	}
 	if b.Listen == "" {
 		b.Listen = "127.0.0.1:0"
 	}
@@ -123,6 +128,15 @@ func startRef(t testing.TB, b *refbmc.BMC) *ref {
 		r.mu.Lock()
 		defer r.mu.Unlock()
 		r.events[e.Kind]++
+		switch e.Kind {
+		case "login":
+			if r.frozen {
+				b.SetFaults(refbmc.Faults{Silent: true})
+			}
+		case "login-attempt", "login-refused", "boot-override":
+		default:
+			r.order = append(r.order, e.Kind)
+		}
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
