@@ -164,9 +164,9 @@ func TestBenchWeather(t *testing.T) {
 	frozen := func(a netip.AddrPort) bool { return a.Addr().As4()[3] <= 5 }
 	healthy := all
 	healthy.First, healthy.SkipFrozen = all.First, true
-	within.WithinMS = 2000
+	within.WithinMS = 1000
 	var alone, beside, total []float64
-	for range rounds {
+	for range 2*rounds + 1 { // the difference is small beside the host's own
 		a := benchRead(&Client{open: (&weather{}).open}, healthy)
 		b := benchRead(&Client{open: (&weather{frozen: frozen}).open}, within)
 		if a.On+a.Off != 950 || b.On+b.Off != 950 || b.NoAnswer != 50 {
@@ -175,7 +175,7 @@ func TestBenchWeather(t *testing.T) {
 		alone, beside, total = append(alone, a.Slowest), append(beside, b.Slowest), append(total, b.ElapsedMS/1e3)
 	}
 	bound(t, "bmc_frozen_delay", max(100*(median(beside)/median(alone)-1), 0), "%", "<=", 5)
-	bound(t, "bmc_frozen_beyond_deadline", slices.Max(total)-2, "s", "<=", 0.1)
+	bound(t, "bmc_frozen_beyond_deadline", slices.Max(total)-1, "s", "<=", 0.1)
 
 	wrong := all
 	wrong.Wrong = true

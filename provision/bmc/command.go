@@ -147,7 +147,7 @@ func (v *conversation) packet(pkt []byte) {
 	}
 	// The BMC got both transmissions, so its first reply was to the first one.
 	count.Late.Add(1)
-	v.t.rtt.add(v.before.when.Sub(v.before.first))
+	v.engine.measured(v.t, v.before.when.Sub(v.before.first))
 }
 
 // answeredNow measures. Which transmission a reply belongs to is not known when
@@ -157,7 +157,7 @@ func (v *conversation) answeredNow() {
 	v.engine.unpark(v)
 	v.before = answered{rqSeq: v.rqSeq, netFn: byte(v.req.command.NetFn) | 1, id: v.req.command.ID, first: v.began, when: now}
 	if v.sent == 1 {
-		v.t.rtt.add(now.Sub(v.began))
+		v.engine.measured(v.t, now.Sub(v.began))
 	}
 }
 

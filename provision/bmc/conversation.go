@@ -82,6 +82,9 @@ func (v *conversation) transmitted(wait time.Duration) {
 		v.engine.count.Repeated.Add(1)
 	}
 	v.lastSent, v.wait = v.engine.now, wait
+	if v.talking {
+		wait = min(wait, v.engine.typical.wait(slotWait))
+	}
 	v.rearm(v.lastSent.Add(wait))
 }
 
@@ -116,6 +119,10 @@ func (v *conversation) timeout() {
 		return
 	}
 	v.engine.park(v)
+	if again := v.lastSent.Add(v.wait); now.Before(again) {
+		v.rearm(again)
+		return
+	}
 	switch v.phase {
 	case phaseOpen:
 		v.openAgain()
@@ -171,7 +178,7 @@ func (v *conversation) unreachable(err error) {
 // cancel ends what is asked because the caller's context is over: where its time
 // ran out while the BMC had been asked and said nothing, that is silence.
 func (v *conversation) cancel(err error) {
-	const asked = time.Second
+	const asked = 500 * time.Millisecond
 	if v.phase == phaseClosing {
 		return // a slot is given back, whatever the caller's time
 	}

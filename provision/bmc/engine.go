@@ -30,6 +30,7 @@ type engine struct {
 	waiting []*conversation // for one of the slots, in order
 	live    int             // conversations that are not over
 	talking int             // those that hold a slot
+	typical roundTrip       // of all BMCs
 	socks   [2]*socketState // for IPv4 and IPv6, from the first use on
 	in      chan batch
 	stopped chan struct{} // closed when run ends
@@ -192,6 +193,12 @@ func (e *engine) end(v *conversation) {
 		}
 	}
 	v.t.queue = nil
+}
+
+// measured takes a round-trip time of t.
+func (e *engine) measured(t *target, sample time.Duration) {
+	t.rtt.add(sample)
+	e.typical.add(sample)
 }
 
 // park gives v's slot to others while its BMC is silent or its caller waits:

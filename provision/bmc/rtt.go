@@ -12,6 +12,9 @@ const (
 	// keyWait: a BMC's small processor takes its time over the key exchange.
 	keyWait = 100 * time.Millisecond
 	maxWait = 10 * time.Second
+	// slotWait: who is silent for longer than is usual, and than this, gives its
+	// slot to others.
+	slotWait = 20 * time.Millisecond
 )
 
 // roundTrip estimates the round-trip time of one BMC as RFC 6298 does, but that a

@@ -158,7 +158,7 @@ func (e *engine) setupReply(t *target, kind types.PayloadType, payload []byte) {
 	first := !s.answered
 	if first {
 		s.answered = true
-		t.rtt.add(e.now.Sub(s.at))
+		e.measured(t, e.now.Sub(s.at))
 	}
 	v := t.current
 	taken := v != nil && v.consoleID == s.consoleID && v.setupReply(*s, first, payload)
@@ -198,7 +198,7 @@ func (e *engine) probeReply(t *target, pkt []byte) {
 		return
 	}
 	s.answered = true
-	t.rtt.add(e.now.Sub(s.at))
+	e.measured(t, e.now.Sub(s.at))
 	if t.current != nil {
 		t.current.probed(s.at)
 	}
