@@ -63,7 +63,7 @@ test: test-deps build $(TEST_KERNEL) ## every test that needs no GPU: foreign pe
 .PHONY: check
 check: ## gofmt, vet, staticcheck, generated files, import rules, race detector
 	@out=$$(gofmt -l $$(git ls-files '*.go')); [ -z "$$out" ] || { echo "gofmt would change: $$out"; exit 1; }
-	$(GO) vet ./... && $(GO) vet -tags bench ./cmd/firstlight
+	$(GO) vet ./... && $(GO) vet -tags bench ./cmd/firstlight ./provision/bmc
 	$(GO) tool staticcheck ./...
 	$(GO) mod tidy -diff
 	$(GO) generate ./...
@@ -91,6 +91,10 @@ bench-plan: ## validate and plan of 10,000 nodes, and of one changed node; figur
 .PHONY: bench-fabric
 bench-fabric: test-deps ## fabrics of 6,128 and 16,384 adapters read from ibsim, against ibnetdiscover; figures of docs/measured.md
 	$(GO) test -tags bench -count=1 -v -timeout 30m ./cmd/firstlight -run '^TestFabric(Figures|Delayed)$$'
+
+.PHONY: bench-bmc
+bench-bmc: test-deps ## power states of 1,000 and 10,000 BMCs, against FreeIPMI's ipmipower; bad networks; figures of docs/measured.md
+	$(if $(ROOT),sudo) env PATH="$$PATH" FIRSTLIGHT_BENCH_ROUNDS="$(FIRSTLIGHT_BENCH_ROUNDS)" $(GO) test -tags bench -count=1 -v -timeout 30m ./provision/bmc -run '^TestBench'
 
 .PHONY: fuzz
 FUZZTIME ?= 1m

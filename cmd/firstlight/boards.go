@@ -33,7 +33,7 @@ func (s *site) newBoards(log *slog.Logger) (*boards, error) {
 			return nil, err
 		}
 	}
-	return &boards{ipmi: &bmc.Client{Log: log}, redfish: &redfish.Client{Log: log, Pins: pins}}, nil
+	return &boards{ipmi: &bmc.Client{Log: log, Concurrency: s.Cluster.Settings.BMCConcurrency}, redfish: &redfish.Client{Log: log, Pins: pins}}, nil
 }
 
 // Close deletes the sessions that are kept, also after Ctrl-C.

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -15,6 +14,7 @@ import (
 	"golang.org/x/term"
 
 	"firstlight/inventory"
+	"firstlight/provision/bmc"
 )
 
 // powerRow is a row of power status -json.
@@ -81,36 +81,53 @@ func (a *app) power(ctx context.Context, op, dir string) error {
 	return a.printPower(rows)
 }
 
-// powerAll talks to all BMCs, some at a time.
+// powerAll talks to all BMCs, some at a time. A status over IPMI is one call for
+// all of them; a change keeps a slot until it is confirmed.
 func powerAll(ctx context.Context, boards *boards, nodes []*inventory.Node, op string, concurrency int) []powerRow {
 	rows := make([]powerRow, len(nodes))
 	slots := make(chan struct{}, max(concurrency, 1))
 	var wg sync.WaitGroup
+	var eps []bmc.Endpoint
+	var of []int // row of each endpoint
 	for i, n := range nodes {
+		rows[i].Name = n.Name
+		if n.BMC == nil {
+			rows[i].Error = "no bmc is declared"
+			continue
+		}
+		b, err := boards.of(n)
+		if err != nil {
+			rows[i].Error = err.Error()
+			continue
+		}
+		if ipmi, ok := b.(ipmiBoard); ok && op == "status" {
+			eps, of = append(eps, ipmi.ep), append(of, i)
+			continue
+		}
 		wg.Go(func() {
 			slots <- struct{}{}
 			defer func() { <-slots }()
+			defer boards.leave(n)
 			start := time.Now()
-			power, err := powerOne(ctx, boards, n, op)
-			rows[i] = powerRow{Name: n.Name, Power: power, ElapsedMS: time.Since(start).Milliseconds()}
-			if err != nil {
-				rows[i].Error = err.Error()
-			}
+			power, err := powerOne(ctx, b, op)
+			rows[i].set(power, time.Since(start), err)
 		})
 	}
+	boards.ipmi.PowerAll(ctx, eps, func(i int, r bmc.PowerReading) {
+		rows[of[i]].set(string(r.State), r.Elapsed, r.Err)
+	})
 	wg.Wait()
 	return rows
 }
 
-func powerOne(ctx context.Context, boards *boards, n *inventory.Node, op string) (string, error) {
-	if n.BMC == nil {
-		return "", errors.New("no bmc is declared")
-	}
-	b, err := boards.of(n)
+func (r *powerRow) set(power string, elapsed time.Duration, err error) {
+	r.Power, r.ElapsedMS = power, elapsed.Milliseconds()
 	if err != nil {
-		return "", err
+		r.Error = err.Error()
 	}
-	defer boards.leave(n)
+}
+
+func powerOne(ctx context.Context, b board, op string) (string, error) {
 	if op != "status" {
 		if err := b.SetPower(ctx, op); err != nil {
 			return "", err

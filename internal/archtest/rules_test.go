@@ -83,6 +83,7 @@ var rules = []rule{
 		{"inventory", "a BMC's address and credential, with the line that declared it"},
 	}, tests: []edge{
 		{"internal/refbmc", "the BMC to talk to"},
+		{"provision/bmc/bmctest", "the suite that it must pass"},
 	}},
 	{pkg: "provision/bmc/redfish", may: []edge{
 		{"inventory", "leaf: the credential's secret, which does not print itself; beside provision/bmc, so that neither protocol depends on the other"},

@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"github.com/bougou/go-ipmi/pkg/bmc"
+	"github.com/bougou/go-ipmi/pkg/crypto"
 	"github.com/bougou/go-ipmi/pkg/handlers"
 	"github.com/bougou/go-ipmi/pkg/server"
 	"github.com/bougou/go-ipmi/pkg/types"
@@ -65,6 +66,7 @@ type BMC struct {
 	Listen   string // UDP address, as "10.20.0.11:623"; port 0 takes a free one (see Ready)
 	Username string // at most 16 bytes
 	Password string // at most 20 bytes
+	KG       string // the BMC's own key K_g, at most 20 bytes; "": it has none (§13.31)
 
 	Suites []int // RMCP+ cipher suites that it offers; nil: 3 and 17
 
@@ -100,8 +102,8 @@ func (b *BMC) Serve(ctx context.Context) error {
 	if b.Machine == nil {
 		return errors.New("refbmc: no machine to drive")
 	}
-	if len(b.Username) > 16 || len(b.Password) > 20 {
-		return fmt.Errorf("refbmc %s: user name over 16 or password over 20 bytes, the limits of IPMI 2.0 (§22.28, §22.30)", b.Listen)
+	if len(b.Username) > 16 || len(b.Password) > 20 || len(b.KG) > 20 {
+		return fmt.Errorf("refbmc %s: user name over 16, or password or K_g over 20 bytes, the limits of IPMI 2.0 (§22.28, §22.30)", b.Listen)
 	}
 	if b.Log == nil {
 		b.Log = slog.New(slog.DiscardHandler)
@@ -164,7 +166,11 @@ func (b *BMC) newState() (*bmc.BMC, error) {
 		}
 		suites = append(suites, types.CipherSuiteID(id))
 	}
-	state := bmc.New(info, b.guid(), &board{fru: fruStore(fru)}, bmc.WithV15Disabled(), bmc.WithCipherSuites(suites))
+	options := []bmc.Option{bmc.WithV15Disabled(), bmc.WithCipherSuites(suites)}
+	if b.KG != "" {
+		options = append(options, bmc.WithKG(crypto.PadPassword20([]byte(b.KG))))
+	}
+	state := bmc.New(info, b.guid(), &board{fru: fruStore(fru)}, options...)
 
 	// The library starts with an enabled anonymous user.
 	if err := state.Users.Update(1, func(u *bmc.User) error { u.Enabled = false; return nil }); err != nil {

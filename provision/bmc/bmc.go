@@ -38,6 +38,8 @@ type Endpoint struct {
 	Address    netip.AddrPort
 	Username   string           // at most 16 bytes
 	Password   inventory.Secret // at most 20 bytes
+	KG         inventory.Secret // the BMC's own key K_g, at most 20 bytes; "": it has none
+	Suite      int              // the cipher suite that it must agree to, 17 or 3; 0: 17, or else 3
 	DeclaredAt string           // where the inventory declares it, as "nodes.hcl:12"
 }
 
@@ -52,6 +54,10 @@ func (ep Endpoint) check() error {
 	case len(ep.Password) > maxPassword:
 		return fmt.Errorf("%s: the password is %d bytes long and IPMI allows %d: set a shorter one on the bmc and declare that",
 			ep, len(ep.Password), maxPassword)
+	case ep.Suite != 0 && ep.Suite != 3 && ep.Suite != 17:
+		return fmt.Errorf("%s: cipher suite %d is declared, and only 17 and 3 are used: all others lack encryption, integrity or a sound hash", ep, ep.Suite)
+	case len(ep.KG) > maxPassword:
+		return fmt.Errorf("%s: the key K_g is %d bytes long and IPMI allows %d", ep, len(ep.KG), maxPassword)
 	}
 	return nil
 }
@@ -65,41 +71,41 @@ func (ep Endpoint) String() string {
 	return s
 }
 
-// Client talks to any number of BMCs. The zero value is ready. Its methods may be
-// called from many goroutines: conversations with one BMC come one after the
-// other, because a BMC has room for about four sessions.
+// Client talks to any number of BMCs over at most two sockets. The zero value is
+// ready. Its methods may be called from many goroutines: conversations with one
+// BMC come one after the other, because a BMC has room for about four sessions.
+// A credential that a BMC has refused is not tried on it again: the calls return
+// the first refusal's *AuthError.
 //
 // Errors that a caller may branch on are *AuthError, *NoAnswerError and
 // *ReadBackError; a cancelled context is the context's error.
 type Client struct {
 	Timeout     time.Duration // how long a BMC may be silent; 0: DefaultTimeout
 	PowerWithin time.Duration // how long a power state may take to be reached; 0: DefaultPowerWithin
-	Concurrency int           // conversations at once over all BMCs; 0: DefaultConcurrency
+	Concurrency int           // conversations at once over all BMCs, silent ones not counted; 0: DefaultConcurrency
 	Log         *slog.Logger  // nil: silent
 
-	once  sync.Once
-	slots chan struct{} // one token per conversation
-
-	mu   sync.Mutex
-	busy map[netip.AddrPort]*turn
+	once   sync.Once
+	engine *engine
+	open   func(v6 bool) (packetConn, error) // nil: openSocket; tests set it
 }
 
-// turn is the right to talk to one BMC.
-type turn struct {
-	free  chan struct{} // holds one token while nobody talks
-	users int           // holders and waiters; the entry goes with the last
-}
-
-func (c *Client) start() {
+func (c *Client) start() *engine {
 	c.once.Do(func() {
-		n := c.Concurrency
+		n, open := c.Concurrency, c.open
 		if n <= 0 {
 			n = DefaultConcurrency
 		}
-		c.slots = make(chan struct{}, n)
-		c.busy = make(map[netip.AddrPort]*turn)
+		if open == nil {
+			open = openSocket
+		}
+		c.engine = newEngine(n, open)
 	})
+	return c.engine
 }
+
+// Stats returns the packet counters of this client.
+func (c *Client) Stats() Stats { return c.start().count.stats() }
 
 func (c *Client) timeout() time.Duration {
 	if c.Timeout > 0 {
@@ -115,46 +121,6 @@ func (c *Client) log() *slog.Logger {
 	return slog.New(slog.DiscardHandler)
 }
 
-// acquire waits for the BMC's turn and then for a slot of the fleet, in this
-// order, so that those who wait for a hung BMC hold no slot.
-func (c *Client) acquire(ctx context.Context, addr netip.AddrPort) (release func(), err error) {
-	c.start()
-	c.mu.Lock()
-	t := c.busy[addr]
-	if t == nil {
-		t = &turn{free: make(chan struct{}, 1)}
-		t.free <- struct{}{}
-		c.busy[addr] = t
-	}
-	t.users++
-	c.mu.Unlock()
-	leave := func() {
-		c.mu.Lock()
-		defer c.mu.Unlock()
-		if t.users--; t.users == 0 {
-			delete(c.busy, addr)
-		}
-	}
-	select {
-	case <-t.free:
-	case <-ctx.Done():
-		leave()
-		return nil, ctx.Err()
-	}
-	select {
-	case c.slots <- struct{}{}:
-	case <-ctx.Done():
-		t.free <- struct{}{}
-		leave()
-		return nil, ctx.Err()
-	}
-	return func() {
-		<-c.slots
-		t.free <- struct{}{}
-		leave()
-	}, nil
-}
-
 // Session is an open conversation with one BMC; it serves one goroutine.
 type Session struct {
 	ep     Endpoint
@@ -162,11 +128,12 @@ type Session struct {
 	wire   transport
 }
 
-// transport is what a session needs of the wire: ipmiSession is the real one.
+// transport is what a session needs of the wire: remote is the real one.
 type transport interface {
 	// call returns the data of the reply, without its completion code.
 	call(ctx context.Context, req request) ([]byte, error)
-	close(ctx context.Context)
+	// sleep waits while the BMC is not needed.
+	sleep(ctx context.Context, d time.Duration) error
 }
 
 // With logs in to ep once, runs f, and closes the session whatever f returns.
@@ -175,20 +142,15 @@ func (c *Client) With(ctx context.Context, ep Endpoint, f func(*Session) error) 
 	if err := ep.check(); err != nil {
 		return err
 	}
-	release, err := c.acquire(ctx, ep.Address)
-	if err != nil {
-		return fmt.Errorf("%s: waiting for a turn: %w", ep, err)
-	}
-	defer release()
 	began := time.Now()
-	wire, err := openSession(ctx, ep, c.timeout())
+	wire, err := openRemote(ctx, c.start(), ep, c.timeout())
 	if err != nil {
 		c.log().Debug("bmc login failed", "node", ep.Node, "bmc", ep.Address, "elapsed", time.Since(began), "error", err)
 		return explain(ep, err)
 	}
-	defer wire.close(ctx)
+	defer wire.close()
 	err = f(&Session{ep: ep, client: c, wire: wire})
-	c.log().Debug("bmc session", "node", ep.Node, "bmc", ep.Address, "suite", wire.suite.id, "elapsed", time.Since(began), "error", err)
+	c.log().Debug("bmc session", "node", ep.Node, "bmc", ep.Address, "suite", wire.v.suite.id, "elapsed", time.Since(began), "error", err)
 	return explain(ep, err)
 }
 

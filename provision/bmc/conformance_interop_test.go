@@ -2,6 +2,7 @@ package bmc
 
 import (
 	"errors"
+	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -20,7 +21,7 @@ func TestConformance(t *testing.T) {
 
 			t.Run("suite", func(t *testing.T) {
 				if err := c.With(t.Context(), ep, func(s *Session) error {
-					if got := s.wire.(*ipmiSession).suite.id; got != p.suite {
+					if got := s.wire.(*remote).v.suite.id; got != p.suite {
 						t.Errorf("suite = %d; want %d", got, p.suite)
 					}
 					return nil
@@ -117,5 +118,27 @@ func conformRefusal(t *testing.T, c *Client, ep Endpoint, tap *tap) {
 		if _, err := c.Power(t.Context(), ep); err != nil {
 			t.Fatalf("Power after refusals: %v", err)
 		}
+	}
+}
+
+// TestForeignWeather reads a foreign BMC over bad networks: its ways with
+// repeated messages are not ours.
+func TestForeignWeather(t *testing.T) {
+	for _, w := range []weather{{loss: 0.1}, {loss: 0.2}, {delay: 700 * time.Millisecond}, {twice: 0.3}, {forge: forgeries()}} {
+		t.Run(fmt.Sprintf("lost %g, doubled %g, %s away, forged %v", w.loss, w.twice, w.delay, w.forge != nil), func(t *testing.T) {
+			t.Parallel()
+			ep := endpoint(startSim(t, ""))
+			c := &Client{open: w.open}
+			rounds := 30
+			if w.delay > 0 {
+				rounds = 1
+			}
+			for i := range rounds {
+				if got, err := c.Power(t.Context(), ep); err != nil || got != PowerOff {
+					t.Fatalf("Power, round %d: %q, %v; want off; %+v", i, got, err, c.Stats())
+				}
+			}
+			t.Logf("%+v", c.Stats())
+		})
 	}
 }

@@ -311,7 +311,5 @@ func TestCancel(t *testing.T) {
 	if d := time.Since(began); d > time.Second {
 		t.Errorf("cancelled calls took %s", d)
 	}
-	if len(c.busy) != 0 || len(c.slots) != 0 {
-		t.Errorf("%d turns and %d slots are still held; want none", len(c.busy), len(c.slots))
-	}
+	nothingHeld(t, &c)
 }

@@ -20,7 +20,12 @@ const (
 	consoleSWID = 0x81
 )
 
-var errForeign = errors.New("not a packet of this session")
+// Why a packet is not believed.
+var (
+	errForeign     = errors.New("not a packet of this session")
+	errUnprotected = errors.New("a packet that is not signed and encrypted")
+	errForged      = errors.New("a packet with a wrong check value")
+)
 
 // suite is a cipher suite that we are willing to use (§22.15.2).
 type suite struct {
@@ -68,12 +73,14 @@ func (k *keys) seal(seq uint32, payload []byte) ([]byte, error) {
 }
 
 // unseal verifies and decrypts one packet; whatever is not signed with our key
-// is errForeign, so that nobody else can answer for the BMC.
+// is an error, so that nobody else can answer for the BMC.
 func (k *keys) unseal(pkt []byte) (seq uint32, payload []byte, err error) {
 	kind, flags, id, seq, body, ok := parseHeader(pkt)
-	if !ok || kind != types.PayloadTypeIPMI || id != k.consoleID ||
-		flags != types.PayloadFlagEncrypted|types.PayloadFlagAuthenticated {
+	if !ok || kind != types.PayloadTypeIPMI || id != k.consoleID {
 		return 0, nil, errForeign
+	}
+	if flags != types.PayloadFlagEncrypted|types.PayloadFlagAuthenticated {
+		return 0, nil, errUnprotected
 	}
 	size, ok := crypto.IntegrityAuthCodeLen(k.suite.integrity)
 	// The trailer is at least pad length, next header and code.
@@ -83,7 +90,7 @@ func (k *keys) unseal(pkt []byte) (seq uint32, payload []byte, err error) {
 	signed, code := pkt[rmcpSize:len(pkt)-size], pkt[len(pkt)-size:]
 	want, err := crypto.SessionIntegrityAuthCode(k.suite.integrity, signed, k.k1, "")
 	if err != nil || !crypto.Equal(want, code) {
-		return 0, nil, errForeign
+		return 0, nil, errForged
 	}
 	if len(body) < 2*aesBlock || len(body)%aesBlock != 0 {
 		return 0, nil, fmt.Errorf("encrypted payload of %d bytes: %w", len(body), errForeign)

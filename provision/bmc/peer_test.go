@@ -15,6 +15,7 @@ import (
 	"github.com/bougou/go-ipmi/pkg/types"
 
 	"firstlight/internal/refbmc"
+	"firstlight/inventory"
 )
 
 // plantedPassword is the secret that must not be printed anywhere.
@@ -36,7 +37,7 @@ func peers() []peer {
 		{"refbmc suite 3", 3, true, func(t *testing.T) netip.AddrPort {
 			return startRef(t, &refbmc.BMC{Suites: []int{3}}).addr
 		}},
-		{"ipmi_sim suite 3", 3, false, startSim},
+		{"ipmi_sim suite 3", 3, false, func(t *testing.T) netip.AddrPort { return startSim(t, "") }},
 	}
 }
 
@@ -96,6 +97,8 @@ type ref struct {
 	bmc     *refbmc.BMC
 	mu      sync.Mutex
 	events  map[string]int // by kind
+	order   []string       // the kinds of what was done to the machine
+	frozen  bool           // it falls silent after a login
 }
 
 func (r *ref) count(kind string) int {
@@ -104,12 +107,19 @@ func (r *ref) count(kind string) int {
 	return r.events[kind]
 }
 
-// startRef serves b on a free port of 127.0.0.1 until the test ends.
+// startRef serves b, on a free port of 127.0.0.1 if it says no other, until the
+// test ends.
 func startRef(t testing.TB, b *refbmc.BMC) *ref {
 	t.Helper()
 	r := &ref{machine: &machine{}, bmc: b, events: make(map[string]int)}
 	ready := make(chan netip.AddrPort, 1)
-	b.Listen, b.Username, b.Password, b.Machine = "127.0.0.1:0", testUser, plantedPassword, r.machine
+	b.Username, b.Machine = testUser, r.machine
+	if b.Password == "" {
+		b.Password = plantedPassword
+	}
+	if b.Listen == "" {
+		b.Listen = "127.0.0.1:0"
+	}
 	if b.Serial == "" {
 		b.Manufacturer, b.Product, b.Serial = "Example Corp", "EX-200", "SN0042"
 	}
@@ -118,6 +128,15 @@ func startRef(t testing.TB, b *refbmc.BMC) *ref {
 		r.mu.Lock()
 		defer r.mu.Unlock()
 		r.events[e.Kind]++
+		switch e.Kind {
+		case "login":
+			if r.frozen {
+				b.SetFaults(refbmc.Faults{Silent: true})
+			}
+		case "login-attempt", "login-refused", "boot-override":
+		default:
+			r.order = append(r.order, e.Kind)
+		}
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
@@ -154,8 +173,11 @@ done
 `
 
 // writeSim writes what ipmi_sim reads.
-func writeSim(t *testing.T, dir string, port uint16, serialPort int) {
+func writeSim(t *testing.T, dir string, port uint16, serialPort int, kg string) {
 	t.Helper()
+	if kg != "" {
+		kg = fmt.Sprintf("bmc_key \"%s\"\n", kg)
+	}
 	conf := fmt.Sprintf(`name "sim"
 set_working_mc 0x20
 startlan 1
@@ -163,11 +185,11 @@ addr 127.0.0.1 %d
 priv_limit admin
 allowed_auths_admin md5
 guid a123456789abcdefa123456789abcdef
-endlan
+%sendlan
 chassis_control "%s"
 serial 15 127.0.0.1 %d codec VM
 user 2 true "%s" "%s" admin 10 md5
-`, port, filepath.Join(dir, "chassis"), serialPort, testUser, plantedPassword)
+`, port, kg, filepath.Join(dir, "chassis"), serialPort, testUser, plantedPassword)
 	const emu = "mc_setbmc 0x20\nmc_add 0x20 0 no-device-sdrs 0x23 9 8 0x9f 0x1291 0xf02 persist_sdr\nsel_enable 0x20 1000 0x0a\nmc_enable 0x20\n"
 	for name, text := range map[string]string{"lan.conf": conf, "sim.emu": emu, "chassis": simScript,
 		"values/power": "0\n", "values/boot": "none\n", "state/.keep": ""} {
@@ -181,8 +203,9 @@ user 2 true "%s" "%s" admin 10 md5
 	}
 }
 
-// startSim runs OpenIPMI's simulated BMC until the test ends.
-func startSim(t *testing.T) netip.AddrPort {
+// startSim runs OpenIPMI's simulated BMC until the test ends. kg is its key K_g;
+// "": it has none.
+func startSim(t *testing.T, kg string) netip.AddrPort {
 	t.Helper()
 	bin, err := exec.LookPath("ipmi_sim")
 	if err != nil {
@@ -198,7 +221,7 @@ func startSim(t *testing.T) netip.AddrPort {
 		t.Fatal(err)
 	}
 	addr := udp.LocalAddr().(*net.UDPAddr).AddrPort()
-	writeSim(t, dir, addr.Port(), tcp.Addr().(*net.TCPAddr).Port)
+	writeSim(t, dir, addr.Port(), tcp.Addr().(*net.TCPAddr).Port, kg)
 	udp.Close()
 	tcp.Close()
 	cmd := exec.Command(bin, "-c", "lan.conf", "-f", "sim.emu", "-s", "state", "-n")
@@ -212,7 +235,9 @@ func startSim(t *testing.T) netip.AddrPort {
 	})
 	var c Client
 	for began := time.Now(); ; time.Sleep(20 * time.Millisecond) {
-		_, err := c.Power(t.Context(), endpoint(addr))
+		ep := endpoint(addr)
+		ep.KG = inventory.Secret(kg)
+		_, err := c.Power(t.Context(), ep)
 		if err == nil {
 			return addr
 		}

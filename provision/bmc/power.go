@@ -70,17 +70,10 @@ func (c *Client) SetPower(ctx context.Context, ep Endpoint, action PowerAction) 
 // Power reads the node's power (§28.2).
 func (s *Session) Power(ctx context.Context) (PowerState, error) {
 	data, err := s.wire.call(ctx, request{command: types.CommandGetChassisStatus})
-	if err != nil {
-		return "", err
-	}
-	if len(data) < 1 {
-		return "", errors.New("get chassis status: empty reply")
-	}
-	if data[0]&1 != 0 {
-		return PowerOn, nil
-	}
-	return PowerOff, nil
+	return powerState(data, err)
 }
+
+var errNoStatus = errors.New("get chassis status: empty reply")
 
 // SetPower does action and then looks until the state that it leads to is
 // reported, within Client.PowerWithin or ctx's deadline; else it is a
@@ -123,7 +116,7 @@ func (s *Session) await(ctx context.Context, action PowerAction, want PowerState
 	var got PowerState
 	for look := firstLook; ; look = min(2*look, maxLook) {
 		// Sleep first: the state of the moment of the command proves nothing.
-		if err := sleep(ctx, min(look, within)); err != nil {
+		if err := s.wire.sleep(ctx, min(look, within)); err != nil {
 			if got != "" && errors.Is(err, context.DeadlineExceeded) {
 				return s.powerDiffers(action, got, time.Since(began))
 			}
