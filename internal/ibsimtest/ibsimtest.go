@@ -103,6 +103,9 @@ func (s *Sim) once(errs io.Writer, tool string, args ...string) (string, error) 
 	defer cancel()
 	cmd := exec.CommandContext(ctx, tool, args...)
 	cmd.WaitDelay = time.Second
+	// The library makes a sys-PID directory where a tool is started, and leaves
+	// it there when the tool is killed.
+	cmd.Dir = s.t.TempDir()
 	cmd.Env = append(os.Environ(), "LD_PRELOAD="+s.preload, "SIM_HOST="+s.host, "IBSIM_SOCKNAME="+s.Socket)
 	var out bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, errs
@@ -117,6 +120,9 @@ const prompt = "sim> "
 // fabric by somebody else.
 func (s *Sim) Command(tool string, args ...string) *exec.Cmd {
 	cmd := exec.Command("timeout", append([]string{"60", tool}, args...)...)
+	// The library makes a sys-PID directory where a tool is started, and leaves
+	// it there when the tool is killed.
+	cmd.Dir = s.t.TempDir()
 	cmd.Env = append(os.Environ(), "LD_PRELOAD="+s.preload, "SIM_HOST="+s.host, "IBSIM_SOCKNAME="+s.Socket)
 	return cmd
 }
@@ -177,6 +183,9 @@ func (s *Sim) Manage(node string) {
 	cmd := exec.CommandContext(ctx, "opensm", "-o", "-R", "updn", "-f", filepath.Join(dir, "log"))
 	cmd.WaitDelay = time.Second
 	cmd.Dir = dir
+	// The library makes a sys-PID directory where a tool is started, and leaves
+	// it there when the tool is killed.
+	cmd.Dir = s.t.TempDir()
 	cmd.Env = append(os.Environ(), "LD_PRELOAD="+s.preload, "SIM_HOST="+node, "IBSIM_SOCKNAME="+s.Socket, "OSM_TMP_DIR="+dir, "OSM_CACHE_DIR="+dir)
 	if out, err := cmd.CombinedOutput(); err != nil {
 		s.t.Fatalf("opensm: %v\n%s", err, out)
