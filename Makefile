@@ -63,7 +63,7 @@ test: test-deps build $(TEST_KERNEL) ## every test that needs no GPU: foreign pe
 .PHONY: check
 check: ## gofmt, vet, staticcheck, generated files, import rules, race detector
 	@out=$$(gofmt -l $$(git ls-files '*.go')); [ -z "$$out" ] || { echo "gofmt would change: $$out"; exit 1; }
-	$(GO) vet ./... && $(GO) vet -tags bench ./cmd/firstlight ./provision/bmc
+	$(GO) vet ./... && $(GO) vet -tags bench ./cmd/firstlight ./provision/bmc ./internal/ibsimtest
 	$(GO) tool staticcheck ./...
 	$(GO) mod tidy -diff
 	$(GO) generate ./...

@@ -17,6 +17,7 @@ import (
 // boards speaks to the declared BMCs, to each by the protocol declared for it. It
 // is the engine's provision.Baseboard.
 type boards struct {
+	cluster *inventory.Cluster
 	ipmi    *bmc.Client
 	redfish *redfish.Client
 }
@@ -33,7 +34,9 @@ func (s *site) newBoards(log *slog.Logger) (*boards, error) {
 			return nil, err
 		}
 	}
-	return &boards{ipmi: &bmc.Client{Log: log, Concurrency: s.Cluster.Settings.BMCConcurrency}, redfish: &redfish.Client{Log: log, Pins: pins}}, nil
+	atOnce := s.Cluster.Settings.BMCConcurrency
+	return &boards{cluster: s.Cluster, ipmi: &bmc.Client{Log: log, Concurrency: atOnce},
+		redfish: &redfish.Client{Log: log, Concurrency: atOnce, Pins: pins}}, nil
 }
 
 // Close deletes the sessions that are kept, also after Ctrl-C.
@@ -59,7 +62,7 @@ type board interface {
 
 // of is a node's BMC with its credential.
 func (b *boards) of(n *inventory.Node) (board, error) {
-	at := fmt.Sprintf("%s:%d", n.BMC.Range.Filename, n.BMC.Range.Start.Line)
+	at := b.cluster.DeclaredAt(n.BMC.Range)
 	c := n.BMC.Credential
 	switch {
 	case c == nil:
@@ -67,9 +70,11 @@ func (b *boards) of(n *inventory.Node) (board, error) {
 	case c.Password == "":
 		return nil, &provision.Refused{Reason: fmt.Sprintf("BMC %s (%s): the password of credential %q is not set", n.BMC.Address, at, c.Name), Person: true}
 	case n.BMC.Protocol == "redfish":
-		return redfishBoard{b.redfish, redfish.Endpoint{Node: n.Name, Address: bmcAddress(n.BMC), Username: c.Username, Password: c.Password, DeclaredAt: at}}, nil
+		ep := redfish.Endpoint{Node: n.Name, Address: bmcAddress(n.BMC), Username: c.Username, Password: c.Password, DeclaredAt: at}
+		return boardOf[redfish.Endpoint, *redfish.Session]{b.redfish, ep, redfishIdentity}, nil
 	}
-	return ipmiBoard{b.ipmi, bmc.Endpoint{Node: n.Name, Address: bmcAddress(n.BMC), Username: c.Username, Password: c.Password, DeclaredAt: at}}, nil
+	ep := bmc.Endpoint{Node: n.Name, Address: bmcAddress(n.BMC), Username: c.Username, Password: c.Password, DeclaredAt: at}
+	return boardOf[bmc.Endpoint, *bmc.Session]{b.ipmi, ep, ipmiIdentity}, nil
 }
 
 func bmcAddress(b *inventory.BMC) netip.AddrPort {
@@ -78,9 +83,8 @@ func bmcAddress(b *inventory.BMC) netip.AddrPort {
 
 // refusedLogin says that a BMC does not take the credential.
 func refusedLogin(err error) bool {
-	var byIPMI *bmc.AuthError
-	var byRedfish *redfish.AuthError
-	return errors.As(err, &byIPMI) || errors.As(err, &byRedfish)
+	var refused *bmc.AuthError
+	return errors.As(err, &refused)
 }
 
 // otherCertificate says that a BMC is not the one known of its address.
@@ -129,19 +133,10 @@ func (b *boards) SetPower(ctx context.Context, n *inventory.Node, op string) err
 		return err
 	}
 	err = d.SetPower(ctx, op)
-	if mayBeDone(err) {
+	if bmc.MayBeDone(err) {
 		return &provision.Unconfirmed{Reason: err.Error()}
 	}
 	return final(err)
-}
-
-// mayBeDone says that an action was sent and what became of it is not known.
-func mayBeDone(err error) bool {
-	var silentIPMI *bmc.NoAnswerError
-	var silent *redfish.NoAnswerError
-	var status *redfish.StatusError
-	return errors.As(err, &silentIPMI) && silentIPMI.MayBeDone || errors.As(err, &silent) && silent.MayBeDone ||
-		errors.As(err, &status) && status.MayBeDone
 }
 
 // SetBootPXE implements provision.Baseboard.
@@ -153,66 +148,58 @@ func (b *boards) SetBootPXE(ctx context.Context, n *inventory.Node, persistent b
 	return final(d.SetBootPXE(ctx, persistent))
 }
 
-type ipmiBoard struct {
-	client *bmc.Client
-	ep     bmc.Endpoint
+// dialogue is a conversation with a BMC, in either protocol.
+type dialogue interface {
+	Power(ctx context.Context) (bmc.PowerState, error)
 }
 
-func (b ipmiBoard) Look(ctx context.Context) (out provision.BMCIdentity, power string, err error) {
-	err = b.client.With(ctx, b.ep, func(s *bmc.Session) error {
-		id, err := s.Identity(ctx)
-		if err != nil {
+// client is what both protocols' clients are, for an endpoint and a session of
+// their own.
+type client[E any, S dialogue] interface {
+	With(ctx context.Context, ep E, f func(S) error) error
+	Power(ctx context.Context, ep E) (bmc.PowerState, error)
+	SetPower(ctx context.Context, ep E, action bmc.PowerAction) error
+	SetBoot(ctx context.Context, ep E, o bmc.Override) error
+}
+
+// boardOf is a BMC by one of the protocols.
+type boardOf[E any, S dialogue] struct {
+	client   client[E, S]
+	ep       E
+	identity func(context.Context, S) (provision.BMCIdentity, error)
+}
+
+func (b boardOf[E, S]) Look(ctx context.Context) (id provision.BMCIdentity, power string, err error) {
+	err = b.client.With(ctx, b.ep, func(s S) error {
+		if id, err = b.identity(ctx, s); err != nil {
 			return err
 		}
-		out = provision.BMCIdentity{Manufacturer: id.Manufacturer, Product: id.Product, Serial: id.Serial, Firmware: id.Firmware}
 		p, err := s.Power(ctx)
 		power = string(p)
 		return err
 	})
-	return out, power, err
+	return id, power, err
 }
 
-func (b ipmiBoard) Power(ctx context.Context) (string, error) {
+func (b boardOf[E, S]) Power(ctx context.Context) (string, error) {
 	p, err := b.client.Power(ctx, b.ep)
 	return string(p), err
 }
 
-func (b ipmiBoard) SetPower(ctx context.Context, op string) error {
+func (b boardOf[E, S]) SetPower(ctx context.Context, op string) error {
 	return b.client.SetPower(ctx, b.ep, bmc.PowerAction(op))
 }
 
-func (b ipmiBoard) SetBootPXE(ctx context.Context, persistent bool) error {
+func (b boardOf[E, S]) SetBootPXE(ctx context.Context, persistent bool) error {
 	return b.client.SetBoot(ctx, b.ep, bmc.Override{Device: bmc.BootPXE, Persistent: persistent, EFI: true})
 }
 
-type redfishBoard struct {
-	client *redfish.Client
-	ep     redfish.Endpoint
+func ipmiIdentity(ctx context.Context, s *bmc.Session) (provision.BMCIdentity, error) {
+	id, err := s.Identity(ctx)
+	return provision.BMCIdentity{Manufacturer: id.Manufacturer, Product: id.Product, Serial: id.Serial, Firmware: id.Firmware}, err
 }
 
-func (b redfishBoard) Look(ctx context.Context) (out provision.BMCIdentity, power string, err error) {
-	err = b.client.With(ctx, b.ep, func(s *redfish.Session) error {
-		id, err := s.Identity(ctx)
-		if err != nil {
-			return err
-		}
-		out = provision.BMCIdentity{Manufacturer: id.Manufacturer, Product: id.Model, Serial: id.Serial, Firmware: id.Firmware}
-		p, err := s.Power(ctx)
-		power = string(p)
-		return err
-	})
-	return out, power, err
-}
-
-func (b redfishBoard) Power(ctx context.Context) (string, error) {
-	p, err := b.client.Power(ctx, b.ep)
-	return string(p), err
-}
-
-func (b redfishBoard) SetPower(ctx context.Context, op string) error {
-	return b.client.SetPower(ctx, b.ep, redfish.PowerAction(op))
-}
-
-func (b redfishBoard) SetBootPXE(ctx context.Context, persistent bool) error {
-	return b.client.SetBoot(ctx, b.ep, redfish.Override{Device: redfish.BootPXE, Persistent: persistent, EFI: true})
+func redfishIdentity(ctx context.Context, s *redfish.Session) (provision.BMCIdentity, error) {
+	id, err := s.Identity(ctx)
+	return provision.BMCIdentity{Manufacturer: id.Manufacturer, Product: id.Model, Serial: id.Serial, Firmware: id.Firmware}, err
 }

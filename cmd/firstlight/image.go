@@ -87,10 +87,10 @@ func (a *app) build(ctx context.Context, s *site) (map[string]images.Manifest, e
 		img := s.Cluster.Images[name]
 		m, err := b.Image(ctx, name, img.Source)
 		if err != nil {
-			return nil, fmt.Errorf("image %q (%s:%d): %w", name, img.Range.Filename, img.Range.Start.Line, err)
+			return nil, fmt.Errorf("image %q (%s): %w", name, s.Cluster.DeclaredAt(img.Range), err)
 		}
 		if img.Digest != "" && img.Digest != m.Digest() {
-			return nil, fmt.Errorf("image %q (%s:%d): its source gives %s, and %s is declared", name, img.Range.Filename, img.Range.Start.Line, m.Digest(), img.Digest)
+			return nil, fmt.Errorf("image %q (%s): its source gives %s, and %s is declared", name, s.Cluster.DeclaredAt(img.Range), m.Digest(), img.Digest)
 		}
 		out[name] = m
 	}
@@ -113,8 +113,8 @@ func (a *app) warnOldImages(s *site) {
 	for name, img := range s.Cluster.Images {
 		m, err := s.store().Manifest(name)
 		if err == nil && m.Sources["firstlight-agent"] != "sha256:"+hex.EncodeToString(sum[:]) {
-			fmt.Fprintf(a.stderr, "firstlight: image %q (%s:%d) holds another firstlight-agent than this one: apply builds it anew, and ready nodes boot it again. To see that here: firstlight image build, then plan\n",
-				name, img.Range.Filename, img.Range.Start.Line)
+			fmt.Fprintf(a.stderr, "firstlight: image %q (%s) holds another firstlight-agent than this one: apply builds it anew, and ready nodes boot it again. To see that here: firstlight image build, then plan\n",
+				name, s.Cluster.DeclaredAt(img.Range))
 		}
 	}
 }

@@ -98,8 +98,8 @@ func (a *app) loadLab(dir string) (*site, error) {
 func (s *site) labSpeaks() error {
 	for _, n := range s.Cluster.Nodes {
 		if n.BMC != nil && n.BMC.Protocol != "ipmi" {
-			return fmt.Errorf("%s: its BMC is declared to speak %s (%s:%d), and those of a lab's machines speak ipmi only: declare that",
-				n.Name, n.BMC.Protocol, n.BMC.Range.Filename, n.BMC.Range.Start.Line)
+			return fmt.Errorf("%s: its BMC is declared to speak %s (%s), and those of a lab's machines speak ipmi only: declare that",
+				n.Name, n.BMC.Protocol, s.Cluster.DeclaredAt(n.BMC.Range))
 		}
 	}
 	return nil

@@ -100,7 +100,7 @@ func powerAll(ctx context.Context, boards *boards, nodes []*inventory.Node, op s
 			rows[i].Error = err.Error()
 			continue
 		}
-		if ipmi, ok := b.(ipmiBoard); ok && op == "status" {
+		if ipmi, ok := b.(boardOf[bmc.Endpoint, *bmc.Session]); ok && op == "status" {
 			eps, of = append(eps, ipmi.ep), append(of, i)
 			continue
 		}

@@ -100,7 +100,7 @@ func bootServers(s *site, e *provision.Engine, h *hub.Hub, log *slog.Logger) ([]
 	var servers []*netboot.Server
 	for _, net := range used {
 		if net.Interface == "" {
-			return nil, fmt.Errorf("network %q (%s:%d) serves DHCP and names no interface of this controller: set interface", net.Name, net.Range.Filename, net.Range.Start.Line)
+			return nil, fmt.Errorf("network %q (%s) serves DHCP and names no interface of this controller: set interface", net.Name, s.Cluster.DeclaredAt(net.Range))
 		}
 		servers = append(servers, bootServer(net, reserved, booter{e, s.store(), h}, s.Cluster.Settings.HTTPPort, log))
 	}

@@ -86,7 +86,8 @@ var rules = []rule{
 		{"provision/bmc/bmctest", "the suite that it must pass"},
 	}},
 	{pkg: "provision/bmc/redfish", may: []edge{
-		{"inventory", "leaf: the credential's secret, which does not print itself; beside provision/bmc, so that neither protocol depends on the other"},
+		{"inventory", "leaf: the credential's secret, which does not print itself"},
+		{"provision/bmc", "the terms and errors that both protocols have"},
 	}, tests: []edge{
 		{"internal/refbmc", "the events and the machine of a simulated BMC"},
 		{"internal/simrack", "the BMC to talk to, with its faults"},

@@ -1,3 +1,5 @@
+//go:build bench
+
 package ibsimtest
 
 import (
@@ -5,6 +7,8 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"net"
+	"os"
+	"os/exec"
 	"sync"
 	"syscall"
 	"time"
@@ -174,4 +178,15 @@ func (r *relay) carry(from, to *net.UnixConn) {
 		}
 		way <- held{time.Now().Add(r.half), m[:n]}
 	}
+}
+
+// Command is a tool that has not run yet, to be run against the simulated
+// fabric by somebody else.
+func (s *Sim) Command(tool string, args ...string) *exec.Cmd {
+	cmd := exec.Command("timeout", append([]string{"60", tool}, args...)...)
+	// The library makes a sys-PID directory where a tool is started, and leaves
+	// it there when the tool is killed.
+	cmd.Dir = s.t.TempDir()
+	cmd.Env = append(os.Environ(), "LD_PRELOAD="+s.preload, "SIM_HOST="+s.host, "IBSIM_SOCKNAME="+s.Socket)
+	return cmd
 }

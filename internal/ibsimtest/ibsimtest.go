@@ -116,17 +116,6 @@ func (s *Sim) once(errs io.Writer, tool string, args ...string) (string, error) 
 // prompt is what the simulator prints when it has carried out a command.
 const prompt = "sim> "
 
-// Command is a tool that has not run yet, to be run against the simulated
-// fabric by somebody else.
-func (s *Sim) Command(tool string, args ...string) *exec.Cmd {
-	cmd := exec.Command("timeout", append([]string{"60", tool}, args...)...)
-	// The library makes a sys-PID directory where a tool is started, and leaves
-	// it there when the tool is killed.
-	cmd.Dir = s.t.TempDir()
-	cmd.Env = append(os.Environ(), "LD_PRELOAD="+s.preload, "SIM_HOST="+s.host, "IBSIM_SOCKNAME="+s.Socket)
-	return cmd
-}
-
 // Do types commands at the simulator's console, and waits until they are done.
 func (s *Sim) Do(commands ...string) {
 	s.t.Helper()
@@ -183,9 +172,6 @@ func (s *Sim) Manage(node string) {
 	cmd := exec.CommandContext(ctx, "opensm", "-o", "-R", "updn", "-f", filepath.Join(dir, "log"))
 	cmd.WaitDelay = time.Second
 	cmd.Dir = dir
-	// The library makes a sys-PID directory where a tool is started, and leaves
-	// it there when the tool is killed.
-	cmd.Dir = s.t.TempDir()
 	cmd.Env = append(os.Environ(), "LD_PRELOAD="+s.preload, "SIM_HOST="+node, "IBSIM_SOCKNAME="+s.Socket, "OSM_TMP_DIR="+dir, "OSM_CACHE_DIR="+dir)
 	if out, err := cmd.CombinedOutput(); err != nil {
 		s.t.Fatalf("opensm: %v\n%s", err, out)

@@ -190,6 +190,12 @@ func (r *Rack) Serve(ctx context.Context) error {
 			}
 		})
 	}
+	return r.wait(ctx, &listening, failed)
+}
+
+// wait calls Ready once every BMC listens, and ends with ctx or the first BMC
+// that failed.
+func (r *Rack) wait(ctx context.Context, listening *sync.WaitGroup, failed <-chan error) error {
 	up := make(chan struct{})
 	go func() { // ends when every BMC listens; abandoned if one never does
 		listening.Wait()

@@ -63,13 +63,7 @@ func (ep Endpoint) check() error {
 }
 
 // String names the BMC as error messages do, without the credential.
-func (ep Endpoint) String() string {
-	s := fmt.Sprintf("node %s: bmc %s", ep.Node, ep.Address)
-	if ep.DeclaredAt != "" {
-		s += " (" + ep.DeclaredAt + ")"
-	}
-	return s
-}
+func (ep Endpoint) String() string { return describe(ep).String() }
 
 // Client talks to any number of BMCs over at most two sockets. The zero value is
 // ready. Its methods may be called from many goroutines: conversations with one
@@ -162,12 +156,11 @@ func explain(ep Endpoint, err error) error {
 	case err == nil:
 		return nil
 	case errors.As(err, &silent):
-		return &NoAnswerError{Endpoint: describe(ep), After: silent.after, PortClosed: silent.portClosed, Doing: silent.doing, MayBeDone: silent.mayBeDone}
+		return &NoAnswerError{Named: describe(ep), After: silent.after, PortClosed: silent.portClosed, Doing: silent.doing, MayBeDone: silent.mayBeDone}
 	case errors.As(err, &refused):
-		return &AuthError{Endpoint: describe(ep), Username: ep.Username, Reason: refused.reason}
+		return &AuthError{Named: describe(ep), Username: ep.Username, Reason: refused.reason, Tries: 1}
 	}
-	var named interface{ namesBMC() }
-	if errors.As(err, &named) {
+	if NamesBMC(err) {
 		return err
 	}
 	return fmt.Errorf("%s: %w", ep, err)

@@ -14,7 +14,8 @@ type BootDevice string
 // Boot devices.
 const (
 	BootNone  BootDevice = ""      // the firmware's own order
-	BootPXE   BootDevice = "pxe"   // the network
+	BootPXE   BootDevice = "pxe"   // the network, by DHCP and TFTP
+	BootHTTP  BootDevice = "http"  // the network, by DHCP and HTTP; by Redfish only
 	BootDisk  BootDevice = "disk"  // the default disk
 	BootCD    BootDevice = "cdrom" // read only; never set by us
 	BootSetup BootDevice = "setup" // the firmware's setup; never set by us
@@ -153,7 +154,7 @@ func (s *Session) SetBoot(ctx context.Context, o Override) error {
 		return fmt.Errorf("boot override %s was accepted, then: %w", o, err)
 	}
 	if want := parseFlags(flags); got != want {
-		return &ReadBackError{Endpoint: describe(s.ep), What: "boot override", Wanted: want.String(), Got: got.String()}
+		return &ReadBackError{Named: describe(s.ep), What: "boot override", Wanted: want.String(), Got: got.String()}
 	}
 	return nil
 }

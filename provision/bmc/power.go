@@ -140,5 +140,5 @@ func (s *Session) await(ctx context.Context, action PowerAction, want PowerState
 }
 
 func (s *Session) powerDiffers(action PowerAction, got PowerState, after time.Duration) error {
-	return &ReadBackError{Endpoint: describe(s.ep), What: "power", Wanted: string(action), Got: string(got), After: after}
+	return &ReadBackError{Named: describe(s.ep), What: "power", Wanted: string(action), Got: string(got), After: after}
 }

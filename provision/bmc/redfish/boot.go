@@ -1,46 +1,37 @@
 package redfish
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"slices"
 	"strings"
 	"time"
+
+	"firstlight/provision/bmc"
 )
 
-// BootDevice is what a node boots from, against its firmware's own order: a
-// BootSourceOverrideTarget.
-type BootDevice string
+// bootTargets are the BootSourceOverrideTarget of the boot devices that can be
+// set. Others may be read.
+var bootTargets = map[bmc.BootDevice]string{bmc.BootPXE: "Pxe", bmc.BootHTTP: "UefiHttp", bmc.BootDisk: "Hdd"}
 
-// Boot devices that can be set. Others may be read.
-const (
-	BootNone BootDevice = ""         // the firmware's own order
-	BootPXE  BootDevice = "Pxe"      // the network, by DHCP and TFTP
-	BootHTTP BootDevice = "UefiHttp" // the network, by DHCP and HTTP
-	BootDisk BootDevice = "Hdd"
-)
-
-// Override is a boot override. The zero value is none.
-type Override struct {
-	Device     BootDevice
-	Persistent bool // for all boots, not only the next
-	EFI        bool // by UEFI; firmware that names no mode counts as UEFI
-}
-
-// String is as "pxe uefi once".
-func (o Override) String() string {
-	if o.Device == BootNone {
-		return "none"
+// bootDevice is what a BootSourceOverrideTarget stands for.
+func bootDevice(target string) bmc.BootDevice {
+	for device, t := range bootTargets {
+		if t == target {
+			return device
+		}
 	}
-	firmware, times := "bios", "once"
-	if o.EFI {
-		firmware = "uefi"
+	switch target {
+	case "", "None":
+		return bmc.BootNone
+	case "Cd":
+		return bmc.BootCD
+	case "BiosSetup":
+		return bmc.BootSetup
 	}
-	if o.Persistent {
-		times = "persistent"
-	}
-	return fmt.Sprintf("%s %s %s", strings.ToLower(clean(string(o.Device))), firmware, times)
+	return bmc.BootOther
 }
 
 // bootDoc is the Boot property of a ComputerSystem.
@@ -60,15 +51,15 @@ type bootPatch struct {
 	}
 }
 
-func (b bootDoc) override() Override {
+func (b bootDoc) override() bmc.Override {
 	if b.Enabled != "Once" && b.Enabled != "Continuous" || b.Target == "None" || b.Target == "" {
-		return Override{}
+		return bmc.Override{}
 	}
-	return Override{Device: BootDevice(b.Target), Persistent: b.Enabled == "Continuous", EFI: b.Mode != "Legacy"}
+	return bmc.Override{Device: bootDevice(b.Target), Persistent: b.Enabled == "Continuous", EFI: b.Mode != "Legacy"}
 }
 
 // Boot reads the boot override in a conversation of its own.
-func (c *Client) Boot(ctx context.Context, ep Endpoint) (o Override, err error) {
+func (c *Client) Boot(ctx context.Context, ep Endpoint) (o bmc.Override, err error) {
 	err = c.With(ctx, ep, func(s *Session) error {
 		o, err = s.Boot(ctx)
 		return err
@@ -77,41 +68,42 @@ func (c *Client) Boot(ctx context.Context, ep Endpoint) (o Override, err error) 
 }
 
 // SetBoot sets the boot override in a conversation of its own; see Session.SetBoot.
-func (c *Client) SetBoot(ctx context.Context, ep Endpoint, o Override) error {
+func (c *Client) SetBoot(ctx context.Context, ep Endpoint, o bmc.Override) error {
 	return c.With(ctx, ep, func(s *Session) error { return s.SetBoot(ctx, o) })
 }
 
 // Boot reads the boot override, from the pending settings where the firmware
 // keeps it there. One that was used up is none.
-func (s *Session) Boot(ctx context.Context) (Override, error) {
+func (s *Session) Boot(ctx context.Context) (bmc.Override, error) {
 	sys, err := s.system(ctx)
 	if err != nil {
-		return Override{}, err
+		return bmc.Override{}, err
 	}
-	if o := sys.Boot.override(); o.Device != BootNone || sys.Settings.SettingsObject.URI == "" {
+	if o := sys.Boot.override(); o.Device != bmc.BootNone || sys.Settings.SettingsObject.URI == "" {
 		return o, nil
 	}
 	pending, err := s.systemAt(ctx, sys.Settings.SettingsObject.URI)
 	var status *StatusError
 	if errors.As(err, &status) {
-		return Override{}, nil // named, and not there: nothing is pending
+		return bmc.Override{}, nil // named, and not there: nothing is pending
 	}
 	return pending.Boot.override(), err
 }
 
 // SetBoot sets the override, in the ways of bootRecipes until one reads back;
-// *ReadBackError when none is kept. That it is kept does not yet mean that the
+// *bmc.ReadBackError when none is kept. That it is kept does not yet mean that the
 // firmware heeds it: the proof is the node's DHCP request.
-func (s *Session) SetBoot(ctx context.Context, o Override) error {
+func (s *Session) SetBoot(ctx context.Context, o bmc.Override) error {
 	sys, err := s.system(ctx)
 	if err != nil {
 		return err
 	}
-	if t := sys.Boot.Targets; o.Device != BootNone && len(t) > 0 && !slices.Contains(t, string(o.Device)) {
-		return fmt.Errorf("it does not offer to boot from %s: it offers %s", o.Device, clean(strings.Join(t, ", ")))
+	target, known := bootTargets[o.Device]
+	if t := sys.Boot.Targets; o.Device != bmc.BootNone && (!known || len(t) > 0 && !slices.Contains(t, target)) {
+		return fmt.Errorf("it does not offer to boot from %s: it offers %s", cmp.Or(target, string(o.Device)), clean(strings.Join(t, ", ")))
 	}
 	var refused error
-	kept := &ReadBackError{Endpoint: describe(s.ep), What: "boot override", Wanted: o.String()}
+	kept := &bmc.ReadBackError{Named: describe(s.ep), What: "boot override", Wanted: o.String()}
 	for _, r := range bootRecipes {
 		if r.settings && sys.Settings.SettingsObject.URI == "" || r.noMode && sys.Boot.Mode == "" {
 			continue // there is no such resource, or no mode was sent in the first place
@@ -146,7 +138,7 @@ func (s *Session) SetBoot(ctx context.Context, o Override) error {
 
 // writeBoot writes the override in one way. The resource may have changed since
 // its entity tag was read, which is then read again.
-func (s *Session) writeBoot(ctx context.Context, sys systemDoc, r bootRecipe, o Override) error {
+func (s *Session) writeBoot(ctx context.Context, sys systemDoc, r bootRecipe, o bmc.Override) error {
 	uri, etag, mode := sys.uri, sys.etag, sys.Boot.Mode
 	for again := false; ; again = true {
 		if r.settings || again {
@@ -162,7 +154,7 @@ func (s *Session) writeBoot(ctx context.Context, sys systemDoc, r bootRecipe, o 
 				mode = now.Boot.Mode
 			}
 		}
-		err := s.patch(ctx, uri, etag, o.patch(mode != "" && !r.noMode))
+		err := s.patch(ctx, uri, etag, patchOf(o, mode != "" && !r.noMode))
 		var status *StatusError
 		if again || !errors.As(err, &status) || status.Status != 412 {
 			return err
@@ -170,19 +162,19 @@ func (s *Session) writeBoot(ctx context.Context, sys systemDoc, r bootRecipe, o 
 	}
 }
 
-// patch is o as it is written, with its mode where the firmware has modes.
-func (o Override) patch(withMode bool) bootPatch {
+// patchOf is o as it is written, with its mode where the firmware has modes.
+func patchOf(o bmc.Override, withMode bool) bootPatch {
 	var p bootPatch
 	p.Boot.Enabled, p.Boot.Target = "Disabled", "None"
-	if o.Device != BootNone {
-		p.Boot.Enabled, p.Boot.Target = "Once", string(o.Device)
+	if o.Device != bmc.BootNone {
+		p.Boot.Enabled, p.Boot.Target = "Once", bootTargets[o.Device]
 		if o.Persistent {
 			p.Boot.Enabled = "Continuous"
 		}
 	}
 	if withMode {
 		p.Boot.Mode = "Legacy"
-		if o.EFI || o.Device == BootNone {
+		if o.EFI || o.Device == bmc.BootNone {
 			p.Boot.Mode = "UEFI"
 		}
 	}
@@ -191,7 +183,7 @@ func (o Override) patch(withMode bool) bootPatch {
 
 // awaitBoot reads the override back until it is as wanted at two looks in a row,
 // or Client.SettleWithin is over. It returns what was read last.
-func (s *Session) awaitBoot(ctx context.Context, sys systemDoc, r bootRecipe, o Override) (Override, time.Duration, error) {
+func (s *Session) awaitBoot(ctx context.Context, sys systemDoc, r bootRecipe, o bmc.Override) (bmc.Override, time.Duration, error) {
 	within := orDefault(s.client.SettleWithin, DefaultSettleWithin)
 	began := time.Now()
 	held := 0
@@ -216,8 +208,8 @@ func (s *Session) awaitBoot(ctx context.Context, sys systemDoc, r bootRecipe, o 
 
 // readBoot reads the override where it was written. Some firmware moves what was
 // written to the settings into the system at once.
-func (s *Session) readBoot(ctx context.Context, sys systemDoc, r bootRecipe, o Override) (Override, error) {
-	if o.Device == BootNone {
+func (s *Session) readBoot(ctx context.Context, sys systemDoc, r bootRecipe, o bmc.Override) (bmc.Override, error) {
+	if o.Device == bmc.BootNone {
 		return s.Boot(ctx) // none must be left in either place
 	}
 	now, err := s.systemAt(ctx, sys.uri)

@@ -13,13 +13,14 @@ import (
 
 	"firstlight/internal/simrack"
 	"firstlight/inventory"
+	"firstlight/provision/bmc"
 	"firstlight/provision/bmc/bmctest"
 	"firstlight/provision/bmc/redfish"
 )
 
 // TestFaults makes a BMC misbehave and holds what the client makes of it.
 func TestFaults(t *testing.T) {
-	pxe := redfish.Override{Device: redfish.BootPXE, EFI: true}
+	pxe := bmc.Override{Device: bmc.BootPXE, EFI: true}
 	cases := []struct {
 		name   string
 		faults simrack.RedfishFaults
@@ -28,21 +29,21 @@ func TestFaults(t *testing.T) {
 		text   string // of the error; "" for none
 		logins int
 	}{
-		{"reverted override", simrack.RedfishFaults{RevertOverride: true}, bootTo(pxe), is[*redfish.ReadBackError],
+		{"reverted override", simrack.RedfishFaults{RevertOverride: true}, bootTo(pxe), is[*bmc.ReadBackError],
 			`accepted the boot override "pxe uefi once" and reads back "none" (written to the system and the system without a mode)`, 1},
-		{"ignored mode", simrack.RedfishFaults{IgnoreMode: true}, bootTo(pxe), is[*redfish.ReadBackError], `reads back "pxe bios once"`, 1},
-		{"no such device", simrack.RedfishFaults{}, bootTo(redfish.Override{Device: "Floppy"}), nil, "does not offer to boot from Floppy: it offers None, Pxe", 1},
-		{"lie", simrack.RedfishFaults{Lie: true}, powerTo(redfish.ActionOn), is[*redfish.ReadBackError], "accepted power on, and ", 1},
-		{"frozen", simrack.RedfishFaults{FreezeAfter: -1}, powerTo(redfish.ActionOn), is[*redfish.NoAnswerError], "did not answer for 1s (GET /redfish/v1/)", 0},
-		{"frozen after the action", simrack.RedfishFaults{FreezeAfter: 7}, powerTo(redfish.ActionOn), mayBeDone, "after power on was accepted", 1},
-		{"frozen in the action", simrack.RedfishFaults{FreezeAfter: 6}, powerTo(redfish.ActionOn), mayBeDone, "(POST /redfish/v1/Systems/System_0/Actions/ComputerSystem.Reset)", 1},
-		{"frozen before the action", simrack.RedfishFaults{FreezeAfter: 5}, powerTo(redfish.ActionOn), func(err error) bool { return is[*redfish.NoAnswerError](err) && !mayBeDone(err) }, "did not answer", 1},
-		{"session table full", simrack.RedfishFaults{SessionsFull: true}, powerTo(redfish.ActionOn), func(err error) bool { return !is[*redfish.AuthError](err) }, "its session table is full", 1},
-		{"requests refused at times", simrack.RedfishFaults{RefuseRequests: 1}, powerTo(redfish.ActionOn), func(err error) bool { return is[*redfish.StatusError](err) && !is[*redfish.AuthError](err) }, "answered 401 to GET /redfish/v1/Systems", 1},
+		{"ignored mode", simrack.RedfishFaults{IgnoreMode: true}, bootTo(pxe), is[*bmc.ReadBackError], `reads back "pxe bios once"`, 1},
+		{"no such device", simrack.RedfishFaults{}, bootTo(bmc.Override{Device: "Floppy"}), nil, "does not offer to boot from Floppy: it offers None, Pxe", 1},
+		{"lie", simrack.RedfishFaults{Lie: true}, powerTo(bmc.ActionOn), is[*bmc.ReadBackError], "accepted power on, and ", 1},
+		{"frozen", simrack.RedfishFaults{FreezeAfter: -1}, powerTo(bmc.ActionOn), is[*bmc.NoAnswerError], "did not answer for 1s (GET /redfish/v1/)", 0},
+		{"frozen after the action", simrack.RedfishFaults{FreezeAfter: 7}, powerTo(bmc.ActionOn), mayBeDone, "after power on was accepted", 1},
+		{"frozen in the action", simrack.RedfishFaults{FreezeAfter: 6}, powerTo(bmc.ActionOn), mayBeDone, "(POST /redfish/v1/Systems/System_0/Actions/ComputerSystem.Reset)", 1},
+		{"frozen before the action", simrack.RedfishFaults{FreezeAfter: 5}, powerTo(bmc.ActionOn), func(err error) bool { return is[*bmc.NoAnswerError](err) && !mayBeDone(err) }, "did not answer", 1},
+		{"session table full", simrack.RedfishFaults{SessionsFull: true}, powerTo(bmc.ActionOn), func(err error) bool { return !is[*bmc.AuthError](err) }, "its session table is full", 1},
+		{"requests refused at times", simrack.RedfishFaults{RefuseRequests: 1}, powerTo(bmc.ActionOn), func(err error) bool { return is[*redfish.StatusError](err) && !is[*bmc.AuthError](err) }, "answered 401 to GET /redfish/v1/Systems", 1},
 		{"slow", simrack.RedfishFaults{Slow: 150 * time.Millisecond}, bootTo(pxe), nil, "", 1},
-		{"too slow", simrack.RedfishFaults{Slow: 1500 * time.Millisecond}, bootTo(pxe), is[*redfish.NoAnswerError], "did not answer for 1s", 0},
+		{"too slow", simrack.RedfishFaults{Slow: 1500 * time.Millisecond}, bootTo(pxe), is[*bmc.NoAnswerError], "did not answer for 1s", 0},
 		{"baseboard down", simrack.RedfishFaults{BaseboardDown: true}, func(ctx context.Context, r *rig) error {
-			for _, do := range []redfish.PowerAction{redfish.ActionOn, redfish.ActionCycle, redfish.ActionOff} {
+			for _, do := range []bmc.PowerAction{bmc.ActionOn, bmc.ActionCycle, bmc.ActionOff} {
 				if err := r.client.SetPower(ctx, r.ep, do); err != nil {
 					return err
 				}
@@ -77,16 +78,16 @@ func TestFaults(t *testing.T) {
 	}
 }
 
-func bootTo(o redfish.Override) func(context.Context, *rig) error {
+func bootTo(o bmc.Override) func(context.Context, *rig) error {
 	return func(ctx context.Context, r *rig) error { return r.client.SetBoot(ctx, r.ep, o) }
 }
 
-func powerTo(do redfish.PowerAction) func(context.Context, *rig) error {
+func powerTo(do bmc.PowerAction) func(context.Context, *rig) error {
 	return func(ctx context.Context, r *rig) error { return r.client.SetPower(ctx, r.ep, do) }
 }
 
 func mayBeDone(err error) bool {
-	var silent *redfish.NoAnswerError
+	var silent *bmc.NoAnswerError
 	return errors.As(err, &silent) && silent.MayBeDone
 }
 
@@ -110,9 +111,9 @@ func TestMakes(t *testing.T) {
 				}
 			}
 			r := newRig(t, b)
-			r.must(bootTo(redfish.Override{Device: redfish.BootHTTP, EFI: true, Persistent: true})(t.Context(), r))
+			r.must(bootTo(bmc.Override{Device: bmc.BootHTTP, EFI: true, Persistent: true})(t.Context(), r))
 			o, err := r.client.Boot(t.Context(), r.ep)
-			if err != nil || o.String() != "uefihttp uefi persistent" {
+			if err != nil || o.String() != "http uefi persistent" {
 				t.Errorf("Boot = %s, %v", o, err)
 			}
 			want := []string{"/redfish/v1/Systems/System_0 tagged"}
@@ -133,7 +134,7 @@ func TestMakes(t *testing.T) {
 func TestCycleWithoutPowerCycle(t *testing.T) {
 	r := newRig(t, &simrack.Redfish{Make: simrack.RedfishMake{NoPowerCycle: true}, Machine: simrack.NewBulb(true)})
 	r.client.PowerWithin = 5 * time.Second
-	r.must(powerTo(redfish.ActionCycle)(t.Context(), r))
+	r.must(powerTo(bmc.ActionCycle)(t.Context(), r))
 	if events, _ := r.seen(); !slices.Equal(events, []string{"power-off", "power-on"}) {
 		t.Errorf("the BMC saw %q; want off and on", events)
 	}
@@ -162,7 +163,7 @@ func TestIntermittentRefusals(t *testing.T) {
 			r.ep.Password = "wrong"
 		}
 		_, err := r.client.Power(t.Context(), r.ep)
-		if c.ok != (err == nil) || err != nil && !is[*redfish.AuthError](err) {
+		if c.ok != (err == nil) || err != nil && !is[*bmc.AuthError](err) {
 			t.Errorf("%+v: Power: %v", c, err)
 		}
 		r.wantLogins(c.logins)
@@ -253,13 +254,13 @@ func TestSecrets(t *testing.T) {
 	}
 	r := newRig(t, b)
 	r.client.Log = slog.New(slog.NewTextHandler(&log, &slog.HandlerOptions{Level: slog.LevelDebug}))
-	r.must(bootTo(redfish.Override{Device: redfish.BootPXE, EFI: true})(t.Context(), r))
-	r.must(powerTo(redfish.ActionOn)(t.Context(), r))
+	r.must(bootTo(bmc.Override{Device: bmc.BootPXE, EFI: true})(t.Context(), r))
+	r.must(powerTo(bmc.ActionOn)(t.Context(), r))
 	r.client.Forget(r.ep)
 
 	r.ep.Password = inventory.Secret(bmctest.Password + "-wrong")
 	_, err := r.client.Power(t.Context(), r.ep)
-	if !is[*redfish.AuthError](err) || !strings.Contains(err.Error(), "[secret]") {
+	if !is[*bmc.AuthError](err) || !strings.Contains(err.Error(), "[secret]") {
 		t.Errorf("error %v; want a refused login, with what the BMC repeats left out", err)
 	}
 	if token == "" || len(uris) < 5 || log.Len() == 0 {

@@ -61,7 +61,7 @@ func pinned(ep Endpoint, pins *PinFile) *tls.Config {
 			case err != nil:
 				return &pinError{err}
 			case known != found:
-				return &CertificateError{Endpoint: describe(ep), Pinned: known, Found: found, File: pins.Path}
+				return &CertificateError{Named: describe(ep), Pinned: known, Found: found, File: pins.Path}
 			}
 			return nil
 		},

@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"firstlight/provision/bmc"
 	"firstlight/provision/bmc/redfish"
 )
 
@@ -98,7 +99,7 @@ func TestForeignLinks(t *testing.T) {
 		t.Errorf("%d requests reached another host", n)
 	}
 	c := quick(t)
-	if p, err := c.Power(t.Context(), hostile(t, plainAnswers())); err != nil || p != redfish.PowerOn {
+	if p, err := c.Power(t.Context(), hostile(t, plainAnswers())); err != nil || p != bmc.PowerOn {
 		t.Errorf("the honest BMC: Power = %q, %v", p, err)
 	}
 }
@@ -116,7 +117,7 @@ func TestNoTLS(t *testing.T) {
 func TestMistypedProperties(t *testing.T) {
 	answers := plainAnswers()
 	answers["GET /redfish/v1/Systems/1"] = `{"PowerState":"Off","MemorySummary":"2 TiB","ProcessorSummary":[],"Status":7,"PowerOnDelaySeconds":"soon"}`
-	if p, err := quick(t).Power(t.Context(), hostile(t, answers)); err != nil || p != redfish.PowerOff {
+	if p, err := quick(t).Power(t.Context(), hostile(t, answers)); err != nil || p != bmc.PowerOff {
 		t.Errorf("Power = %q, %v; want off", p, err)
 	}
 }
@@ -135,7 +136,7 @@ func TestWhichSystem(t *testing.T) {
 		answers["GET /redfish/v1/Systems/DPU"] = `{"SystemType":"DPU","PowerState":"Off"}`
 		answers["GET /redfish/v1/Systems/2"] = `{"PowerState":"Off"}`
 		p, err := quick(t).Power(t.Context(), hostile(t, answers))
-		if c.text == "" && (err != nil || p != redfish.PowerOn) || c.text != "" && (err == nil || !strings.Contains(err.Error(), c.text)) {
+		if c.text == "" && (err != nil || p != bmc.PowerOn) || c.text != "" && (err == nil || !strings.Contains(err.Error(), c.text)) {
 			t.Errorf("%s: Power = %q, %v; want error %q", name, p, err, c.text)
 		}
 	}

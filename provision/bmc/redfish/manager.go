@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"github.com/stmcginnis/gofish/schemas"
+
+	"firstlight/provision/bmc"
 )
 
 // ResetBMC restarts the BMC in a conversation of its own; see Session.ResetBMC.
@@ -35,7 +37,7 @@ func (s *Session) ResetBMC(ctx context.Context) error {
 		return errors.New("it offers neither a GracefulRestart nor a ForceRestart of itself")
 	}
 	err = s.post(ctx, m.Actions.Reset.Target, map[string]string{"ResetType": way})
-	var cut *NoAnswerError
+	var cut *bmc.NoAnswerError
 	if err != nil && !(errors.As(err, &cut) && cut.MayBeDone && cut.Broken != "") {
 		return err // some go so fast that they do not answer
 	}
@@ -164,7 +166,7 @@ func (s *Session) awaitMedia(ctx context.Context, want string, done func(mediaDo
 			return nil
 		}
 		if time.Since(began) >= within {
-			return &ReadBackError{Endpoint: describe(s.ep), What: "virtual media", Wanted: s.clean(want), Got: s.clean(d.Image), After: time.Since(began)}
+			return &bmc.ReadBackError{Named: describe(s.ep), What: "virtual media", Wanted: s.clean(want), Got: s.clean(d.Image), After: time.Since(began)}
 		}
 		if err := sleep(ctx, look); err != nil {
 			return err

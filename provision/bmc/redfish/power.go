@@ -7,27 +7,8 @@ import (
 	"slices"
 	"strings"
 	"time"
-)
 
-// PowerState is the power of a node as its BMC reports it.
-type PowerState string
-
-// Power states.
-const (
-	PowerOn  PowerState = "on"
-	PowerOff PowerState = "off"
-)
-
-// PowerAction is something to do to a node's power.
-type PowerAction string
-
-// Power actions.
-const (
-	ActionOn    PowerAction = "on"
-	ActionOff   PowerAction = "off"   // at once
-	ActionSoft  PowerAction = "soft"  // the operating system shuts down
-	ActionCycle PowerAction = "cycle" // off and on again; turns on what is off
-	ActionReset PowerAction = "reset" // restart without loss of power; the node must be on
+	"firstlight/provision/bmc"
 )
 
 // The pause between two looks, which doubles up to its bound.
@@ -37,7 +18,7 @@ const (
 )
 
 // Power reads the node's power in a conversation of its own.
-func (c *Client) Power(ctx context.Context, ep Endpoint) (state PowerState, err error) {
+func (c *Client) Power(ctx context.Context, ep Endpoint) (state bmc.PowerState, err error) {
 	err = c.With(ctx, ep, func(s *Session) error {
 		state, err = s.Power(ctx)
 		return err
@@ -46,12 +27,12 @@ func (c *Client) Power(ctx context.Context, ep Endpoint) (state PowerState, err 
 }
 
 // SetPower does action in a conversation of its own; see Session.SetPower.
-func (c *Client) SetPower(ctx context.Context, ep Endpoint, action PowerAction) error {
+func (c *Client) SetPower(ctx context.Context, ep Endpoint, action bmc.PowerAction) error {
 	return c.With(ctx, ep, func(s *Session) error { return s.SetPower(ctx, action) })
 }
 
 // Power reads the node's power. One that is between on and off is waited for.
-func (s *Session) Power(ctx context.Context) (PowerState, error) {
+func (s *Session) Power(ctx context.Context) (bmc.PowerState, error) {
 	within := orDefault(s.client.SettleWithin, DefaultSettleWithin)
 	began := time.Now()
 	for look := firstLook; ; look = min(2*look, maxLook) {
@@ -73,42 +54,42 @@ func (s *Session) Power(ctx context.Context) (PowerState, error) {
 
 // stateOf is the state that holds; "" for PoweringOn, PoweringOff, Paused and
 // null.
-func stateOf(redfish string) PowerState {
+func stateOf(redfish string) bmc.PowerState {
 	switch redfish {
 	case "On":
-		return PowerOn
+		return bmc.PowerOn
 	case "Off":
-		return PowerOff
+		return bmc.PowerOff
 	}
 	return ""
 }
 
 // SetPower does action and then looks until the state that it leads to was seen
 // twice in a row, within Client.PowerWithin or ctx's deadline; else it is a
-// *ReadBackError. Nothing is sent to a node that is on or off as wanted. A cycle
+// *bmc.ReadBackError. Nothing is sent to a node that is on or off as wanted. A cycle
 // or a reset that is too quick to be seen passes when the node is on afterwards:
 // the proof is its network boot, not this. No action is sent twice: an error
 // with MayBeDone leaves the decision to the caller.
-func (s *Session) SetPower(ctx context.Context, action PowerAction) error {
+func (s *Session) SetPower(ctx context.Context, action bmc.PowerAction) error {
 	ways, ok := resetWays[action]
 	if !ok {
 		return fmt.Errorf("unknown power action %q", action)
 	}
-	want := PowerOn
-	if action == ActionOff || action == ActionSoft {
-		want = PowerOff
+	want := bmc.PowerOn
+	if action == bmc.ActionOff || action == bmc.ActionSoft {
+		want = bmc.PowerOff
 	}
 	before, err := s.Power(ctx)
 	if err != nil {
 		return err
 	}
 	switch {
-	case before == want && action != ActionCycle && action != ActionReset:
+	case before == want && action != bmc.ActionCycle && action != bmc.ActionReset:
 		return nil
-	case before == PowerOff && action == ActionReset:
+	case before == bmc.PowerOff && action == bmc.ActionReset:
 		return errors.New("the node is off and cannot be reset: turn it on")
-	case before == PowerOff && action == ActionCycle:
-		return s.SetPower(ctx, ActionOn)
+	case before == bmc.PowerOff && action == bmc.ActionCycle:
+		return s.SetPower(ctx, bmc.ActionOn)
 	}
 	sys, err := s.system(ctx)
 	if err != nil {
@@ -119,18 +100,18 @@ func (s *Session) SetPower(ctx context.Context, action PowerAction) error {
 		return err
 	}
 	way := firstOf(ways, offered)
-	if way == "" && action == ActionCycle {
-		if err := s.SetPower(ctx, ActionOff); err != nil {
+	if way == "" && action == bmc.ActionCycle {
+		if err := s.SetPower(ctx, bmc.ActionOff); err != nil {
 			return err
 		}
-		if err := s.SetPower(ctx, ActionOn); err != nil {
+		if err := s.SetPower(ctx, bmc.ActionOn); err != nil {
 			return fmt.Errorf("turned off for a cycle, and then: %w", err)
 		}
 		return nil
 	}
 	switch {
 	case way == "":
-		return fmt.Errorf("it does not offer power %s: of %s it offers only %s", action, list(ways), clean(strings.Join(offered, ", ")))
+		return fmt.Errorf("it does not offer power %s: of %s it offers only %s", action, strings.Join(ways, ", "), clean(strings.Join(offered, ", ")))
 	case sys.Actions.Reset.Target == "":
 		return errors.New("it offers no way to change the node's power (no ComputerSystem.Reset): the account may only read")
 	}
@@ -155,12 +136,12 @@ func firstOf(ways, offered []string) string {
 }
 
 // await looks at the power until it is as wanted at two looks in a row.
-func (s *Session) await(ctx context.Context, action PowerAction, want PowerState) error {
+func (s *Session) await(ctx context.Context, action bmc.PowerAction, want bmc.PowerState) error {
 	within := orDefault(s.client.PowerWithin, DefaultPowerWithin)
 	began := time.Now()
 	got, held := "", 0
 	differs := func() error {
-		return &ReadBackError{Endpoint: describe(s.ep), What: "power", Wanted: string(action), Got: got, After: time.Since(began)}
+		return &bmc.ReadBackError{Named: describe(s.ep), What: "power", Wanted: string(action), Got: got, After: time.Since(began)}
 	}
 	for look := firstLook; ; look = min(2*look, maxLook) {
 		// Sleep first: the state of the moment of the command proves nothing.
@@ -188,8 +169,8 @@ func (s *Session) await(ctx context.Context, action PowerAction, want PowerState
 
 // afterAccepted marks the error of a look at the power as one that leaves open
 // what became of an accepted action.
-func afterAccepted(action PowerAction, err error) error {
-	var silent *NoAnswerError
+func afterAccepted(action bmc.PowerAction, err error) error {
+	var silent *bmc.NoAnswerError
 	var status *StatusError
 	switch {
 	case errors.As(err, &silent):

@@ -5,6 +5,8 @@ import (
 	"strings"
 
 	"github.com/stmcginnis/gofish"
+
+	"firstlight/provision/bmc"
 )
 
 // vendor is a make of BMC that is known to differ.
@@ -65,12 +67,12 @@ var bootRecipes = []bootRecipe{
 // everywhere, and a cycle is then off and on. FullPowerCycle is never used: it
 // cuts the BMC's own power. A ForceRestart can cut the power of DPUs on some
 // Lenovo machines, so that it serves reset only.
-var resetWays = map[PowerAction][]string{
-	ActionOn:    {"On", "ForceOn"},
-	ActionOff:   {"ForceOff"},
-	ActionSoft:  {"GracefulShutdown"},
-	ActionCycle: {"PowerCycle"},
-	ActionReset: {"ForceRestart"},
+var resetWays = map[bmc.PowerAction][]string{
+	bmc.ActionOn:    {"On", "ForceOn"},
+	bmc.ActionOff:   {"ForceOff"},
+	bmc.ActionSoft:  {"GracefulShutdown"},
+	bmc.ActionCycle: {"PowerCycle"},
+	bmc.ActionReset: {"ForceRestart"},
 }
 
 // placeholders stand in a serial number's place on boards that were never given

@@ -72,8 +72,8 @@ type credential struct{ username, password string }
 // sessions stay behind. Its methods may be called from many goroutines:
 // conversations with one BMC come one after the other.
 //
-// Errors that a caller may branch on are *AuthError, *CertificateError,
-// *NoAnswerError, *StatusError and *ReadBackError.
+// Errors that a caller may branch on are *bmc.AuthError, *CertificateError,
+// *bmc.NoAnswerError, *StatusError and *bmc.ReadBackError.
 type Client struct {
 	Pins         *PinFile      // certificates known so far; nil: known for the life of the Client only
 	Timeout      time.Duration // how long one answer may take; 0: DefaultTimeout

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"firstlight/internal/simrack"
+	"firstlight/provision/bmc"
 	"firstlight/provision/bmc/redfish"
 )
 
@@ -115,7 +116,7 @@ func TestMedia(t *testing.T) {
 func TestResetBMC(t *testing.T) {
 	r := newRig(t, &simrack.Redfish{Machine: simrack.NewBulb(true)})
 	r.must(r.client.ResetBMC(t.Context(), r.ep))
-	if p, err := r.client.Power(t.Context(), r.ep); err != nil || p != redfish.PowerOn {
+	if p, err := r.client.Power(t.Context(), r.ep); err != nil || p != bmc.PowerOn {
 		t.Errorf("Power after the restart = %q, %v; want on", p, err)
 	}
 	if events, logins := r.seen(); !slices.Equal(events, []string{"bmc-reset"}) || logins != 2 {

@@ -10,6 +10,7 @@ import (
 
 	"firstlight/internal/refbmc"
 	"firstlight/internal/simrack"
+	"firstlight/provision/bmc"
 	"firstlight/provision/bmc/bmctest"
 	"firstlight/provision/bmc/redfish"
 )
@@ -109,15 +110,15 @@ func (b bound) Power(ctx context.Context) (string, error) {
 }
 
 func (b bound) SetPower(ctx context.Context, action string) error {
-	return b.client.SetPower(ctx, b.ep, redfish.PowerAction(action))
+	return b.client.SetPower(ctx, b.ep, bmc.PowerAction(action))
 }
 
 func (b bound) SetBootPXE(ctx context.Context, persistent bool) error {
-	return b.client.SetBoot(ctx, b.ep, redfish.Override{Device: redfish.BootPXE, Persistent: persistent, EFI: true})
+	return b.client.SetBoot(ctx, b.ep, bmc.Override{Device: bmc.BootPXE, Persistent: persistent, EFI: true})
 }
 
 func (b bound) ClearBoot(ctx context.Context) error {
-	return b.client.SetBoot(ctx, b.ep, redfish.Override{})
+	return b.client.SetBoot(ctx, b.ep, bmc.Override{})
 }
 
 func (b bound) Boot(ctx context.Context) (string, error) {
@@ -160,9 +161,9 @@ func stand(t *testing.T, b *simrack.Redfish, f bmctest.Fault) bmctest.Stand {
 		Events:     func() []string { events, _ := r.seen(); return events },
 		Logins:     func() int { _, logins := r.seen(); return logins },
 		Sessions:   b.Sessions,
-		IsAuth:     is[*redfish.AuthError],
-		IsNoAnswer: is[*redfish.NoAnswerError],
-		IsReadBack: is[*redfish.ReadBackError]}
+		IsAuth:     is[*bmc.AuthError],
+		IsNoAnswer: is[*bmc.NoAnswerError],
+		IsReadBack: is[*bmc.ReadBackError]}
 	if f == bmctest.Freezes {
 		s.Sessions = nil // what does not answer cannot be told to end one
 	}

@@ -14,6 +14,8 @@ import (
 
 	"github.com/stmcginnis/gofish"
 	"github.com/stmcginnis/gofish/schemas"
+
+	"firstlight/provision/bmc"
 )
 
 // conn is what is kept of one BMC. Only the holder of its turn touches it.
@@ -26,7 +28,7 @@ type conn struct {
 	vendor  vendor
 	session string // URI; "" with a token: the BMC did not say
 	who     credential
-	refused *AuthError // of who: it is not sent again
+	refused *bmc.AuthError // of who: it is not sent again
 
 	system, manager string // URIs of the node and its BMC
 }
@@ -105,7 +107,7 @@ const refusedPause = time.Second
 
 // refusal is the error of a refused login; nil when it failed otherwise. A BMC
 // that answers 400 or 403 has looked at the credential as well.
-func (s *Session) refusal(err error, try int) *AuthError {
+func (s *Session) refusal(err error, try int) *bmc.AuthError {
 	var status *schemas.Error
 	if !errors.As(err, &status) || sessionsFull(status) {
 		return nil
@@ -122,7 +124,7 @@ func (s *Session) refusal(err error, try int) *AuthError {
 	if said := s.said(status); said != "" {
 		reason += ` ("` + said + `")`
 	}
-	return &AuthError{Endpoint: describe(s.ep), Username: s.ep.Username, Reason: reason, Tries: try}
+	return &bmc.AuthError{Named: describe(s.ep), Username: s.ep.Username, Reason: reason, Tries: try}
 }
 
 // sessionsFull knows the message of the Redfish base registry.
@@ -269,10 +271,10 @@ func (s *Session) explain(doing, method string, err error) error {
 		if errors.Is(err, context.Canceled) {
 			return fmt.Errorf("%s: %w", doing, context.Canceled)
 		}
-		e := &NoAnswerError{Endpoint: describe(s.ep), After: request.after, PortClosed: request.portClosed(), Broken: request.broken(),
+		e := &bmc.NoAnswerError{Named: describe(s.ep), After: request.after, Service: "HTTPS", PortClosed: request.portClosed(), Broken: request.broken(),
 			Doing: doing, MayBeDone: write && request.sent}
 		if errors.Is(err, context.DeadlineExceeded) {
-			e.cause = context.DeadlineExceeded
+			e.Cause = context.DeadlineExceeded
 		}
 		return e
 	case errors.As(err, &status):
@@ -280,7 +282,7 @@ func (s *Session) explain(doing, method string, err error) error {
 			return errors.New("its session table is full: others have not logged out; wait until their sessions end, or restart the bmc")
 		}
 		code := status.HTTPReturnedStatusCode
-		return &StatusError{Endpoint: describe(s.ep), Doing: doing, Status: code, Said: s.said(status),
+		return &StatusError{Named: describe(s.ep), Doing: doing, Status: code, Said: s.said(status),
 			// 503 is the answer of a service that did not look at the request.
 			MayBeDone: write && code >= 500 && code != http.StatusServiceUnavailable}
 	}
@@ -331,8 +333,7 @@ func clean(text string, secrets ...string) string {
 
 // name names the BMC in errors that do not do it themselves.
 func (s *Session) name(err error) error {
-	var named interface{ namesBMC() }
-	if err == nil || errors.As(err, &named) {
+	if err == nil || bmc.NamesBMC(err) {
 		return err
 	}
 	return fmt.Errorf("%s: %w", s.ep, err)
