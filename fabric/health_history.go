@@ -168,6 +168,11 @@ func (h *History) thin(now time.Time) {
 // Each calls do for every port that was read, with what it counted, the newest
 // last, and its newest reading. The series is good until do returns.
 func (h *History) Each(do func(id PortID, series []Span, newest *Reading)) {
+	h.each(func(id PortID, _ int, series []Span, newest *Reading) { do(id, series, newest) })
+}
+
+// each is Each, and says which interval the first of the series is of.
+func (h *History) each(do func(id PortID, first int, series []Span, newest *Reading)) {
 	walk(h.intervals, len(h.ports), func(port int, series []Span) {
 		w := &h.ports[port]
 		if w.Last.At.IsZero() {
@@ -175,22 +180,34 @@ func (h *History) Each(do func(id PortID, series []Span, newest *Reading)) {
 		}
 		for k := range series {
 			if h.intervals[k].End.After(w.Joined) {
-				do(w.ID, series[k:], &w.Last)
+				do(w.ID, k, series[k:], &w.Last)
 				return
 			}
 		}
-		do(w.ID, nil, &w.Last)
+		do(w.ID, 0, nil, &w.Last)
 	})
 }
 
 // Recent is what each limit looks at, by port, for the ports of a fabric.
 func (h *History) Recent(o *Observed, l Limits) map[PortID]*Recent {
+	return h.RecentFrom(o, l, func(PortID) (time.Time, bool) { return time.Time{}, true })
+}
+
+// RecentFrom is Recent of some ports, each from a time on: what was counted in an
+// interval that began before is left out.
+func (h *History) RecentFrom(o *Observed, l Limits, from func(PortID) (time.Time, bool)) map[PortID]*Recent {
 	readings := ReadingsOf(o)
-	out := make(map[PortID]*Recent, len(readings))
-	h.Each(func(id PortID, series []Span, newest *Reading) {
-		if r, ok := readings[id]; ok {
-			out[id] = l.Recent(series, newest, r.Rate)
+	out := map[PortID]*Recent{}
+	h.each(func(id PortID, first int, series []Span, newest *Reading) {
+		r, read := readings[id]
+		since, wanted := from(id)
+		if !read || !wanted {
+			return
 		}
+		for len(series) > 0 && h.intervals[first].End.Add(-series[0].Elapsed).Before(since) {
+			first, series = first+1, series[1:]
+		}
+		out[id] = l.Recent(series, newest, r.Rate)
 	})
 	return out
 }

@@ -146,8 +146,9 @@ func (w *Window) over(l *Limit, needs time.Duration) bool {
 
 // Recent is what one end of a link counted lately.
 type Recent struct {
-	Last    Span     // since the reading before the newest
-	Windows []Window // by limit: the newest time that is long enough, or all there is
+	Last    Span          // since the reading before the newest
+	Watched time.Duration // all the time that was looked at
+	Windows []Window      // by limit: the newest time that is long enough, or all there is
 	Has     [numCounters]bool
 }
 
@@ -160,6 +161,9 @@ func (l Limits) Recent(series []Span, newest *Reading, bitsPerSecond float64) *R
 	}
 	if len(series) > 0 {
 		r.Last = series[len(series)-1]
+	}
+	for k := range series {
+		r.Watched += series[k].Elapsed
 	}
 	for i := range l.Table {
 		limit := &l.Table[i]

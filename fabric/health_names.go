@@ -8,13 +8,17 @@ type Names func(*Port) PortRef
 
 // Names takes the nodes and switches of a fabric for those that are declared, as
 // Verify does. A switch is named by the place that it stands in.
-func (d *Declared) Names(o *Observed) Names {
+func (d *Declared) Names(o *Observed, known Known) Names {
 	v := newVerdict(o)
-	c := d.check(o.inOrder(), Known{}, &v)
+	c := d.check(o.inOrder(), known, &v)
 	c.labelSwitches()
 	c.labelAdapters()
 	c.placeSwitches()
 	c.nameDevices()
+	return c.names()
+}
+
+func (c *check) names() Names {
 	return func(p *Port) PortRef {
 		if a := c.of[p]; a != nil && a.end != nil {
 			return a.end.ref()

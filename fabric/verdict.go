@@ -9,10 +9,17 @@ import (
 // Verify holds a fabric against its declaration. Where no cable is declared,
 // the rules of Structural are all that it is held to.
 func (d *Declared) Verify(o *Observed, known Known) Verdict {
+	v, _ := d.verify(o, known)
+	return v
+}
+
+func (d *Declared) verify(o *Observed, known Known) (Verdict, *check) {
 	if len(d.cables) == 0 {
 		v := Structural(o)
 		v.NotRead = append(v.NotRead, "cables: the inventory declares none, so only the structure was judged")
-		return v
+		c := d.check(o.inOrder(), known, &v)
+		c.labelAdapters()
+		return v, c
 	}
 	v := newVerdict(o)
 	o = o.inOrder()
@@ -36,7 +43,7 @@ func (d *Declared) Verify(o *Observed, known Known) Verdict {
 		v.Findings = append(v.Findings, uplinks(o, c.name)...)
 	}
 	sortFindings(v.Findings)
-	return v
+	return v, c
 }
 
 // name is what a found node is called.

@@ -187,7 +187,7 @@ func acceptance(in *inst) *Acceptance {
 		a.Rack = &RackStage{Soak: get[Duration](b, "soak")}
 	}
 	if b := in.one("fabric"); b != nil {
-		a.Fabric = &FabricStage{Pairwise: get[bool](b, "pairwise"), MinBandwidth: get[Bandwidth](b, "min_bandwidth")}
+		a.Fabric = &FabricStage{Pairwise: get[bool](b, "pairwise"), MinBandwidth: get[Bandwidth](b, "min_bandwidth"), Window: get[Duration](b, "window")}
 	}
 	return a
 }

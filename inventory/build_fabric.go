@@ -3,6 +3,8 @@ package inventory
 import (
 	"slices"
 	"sort"
+	"strconv"
+	"strings"
 )
 
 // buildFabrics makes the switches and the fabrics.
@@ -20,7 +22,9 @@ func (ev *evaluator) buildFabrics(c *Cluster) {
 	for _, in := range ev.insts("fabric") {
 		f := &Fabric{Name: in.name, LinkLayer: get[string](in, "link_layer"), Rate: get[LinkRate](in, "rate"), Cables: get[[]Cable](in, "cables"),
 			Others: get[[]string](in, "others"), Range: in.rng}
+		f.ReadThrough = get[[]string](in, "read_through")
 		in.obj = f
+		ev.readThrough(in, f)
 		if b := in.one("limits"); b != nil {
 			f.Limits = declaredLimits(b)
 		}
@@ -31,6 +35,36 @@ func (ev *evaluator) buildFabrics(c *Cluster) {
 		c.Fabrics[in.name] = f
 	}
 	sort.SliceStable(c.Switches, func(i, j int) bool { return natural(c.Switches[i].Name, c.Switches[j].Name) < 0 })
+}
+
+// readThrough holds the ports that a fabric is read through against what there
+// can be: local ports, or attachments to one simulator.
+func (ev *evaluator) readThrough(in *inst, f *Fabric) {
+	bad := func(format string, args ...any) {
+		ev.errorAt(in.at("read_through"), in.each, "Not a port to read through", format, args...)
+	}
+	if len(f.ReadThrough) > 0 && f.LinkLayer == "ethernet" {
+		bad("The link layer of %s is ethernet, and only InfiniBand is read through a port: leave read_through out.", in.label())
+		return
+	}
+	source := ""
+	for i, text := range f.ReadThrough {
+		s := ParseFabricPort(text)
+		_, port, numbered := strings.Cut(s.Port, "/")
+		num, err := strconv.Atoi(port)
+		switch {
+		case s.Simulated && s.Socket == "", !s.Simulated && (s.Port == "" || strings.HasPrefix(s.Port, "/")):
+			bad("%q names no port: it is written \"mlx5_0\", \"mlx5_0/2\", \"ibsim:NAME\" or \"ibsim:NAME/ADAPTER\".", text)
+		case !s.Simulated && numbered && (err != nil || num < 1 || num > 254):
+			bad("%q: behind the slash is the number of the adapter's port, from 1.", text)
+		case i > 0 && s.Socket != source:
+			bad("%q and %q are ports of different places: a fabric is read through ports of this machine, or in one simulator.", f.ReadThrough[0], text)
+		default:
+			source = s.Socket
+			continue
+		}
+		return
+	}
 }
 
 // declaredLimits are those that the block itself gives: the defaults have a

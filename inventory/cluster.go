@@ -177,6 +177,7 @@ type RackStage struct {
 type FabricStage struct {
 	Pairwise     bool
 	MinBandwidth Bandwidth
+	Window       Duration // in which error counters are watched
 }
 
 // Rack is a rack. Height is in rack units; Row and Position are "" and 0 when

@@ -3,6 +3,7 @@ package inventory
 import (
 	"slices"
 	"strconv"
+	"strings"
 
 	"github.com/hashicorp/hcl/v2"
 )
@@ -12,17 +13,38 @@ type Fabric struct {
 	Name      string
 	LinkLayer string // "infiniband" or "ethernet"
 	Rate      LinkRate
-	Cables    []Cable          // declared, or made by the topology
-	Topology  *Topology        // nil: the cables are declared
-	Others    []string         // names in the cables that are neither nodes nor switches
-	Limits    map[string]Limit // declared ones, by the name of their attribute
-	Range     hcl.Range
+	Cables    []Cable   // declared, or made by the topology
+	Topology  *Topology // nil: the cables are declared
+	Others    []string  // names in the cables that are neither nodes nor switches
+	// ReadThrough are the controller's ports that the fabric is read through; nil:
+	// all of InfiniBand that have a link.
+	ReadThrough []string
+	Limits      map[string]Limit // declared ones, by the name of their attribute
+	Range       hcl.Range
 }
 
 // Limit is how much a link may count.
 type Limit struct {
 	Most  int
 	Range hcl.Range
+}
+
+// FabricPort is a port that a fabric is read through: one of the controller, or
+// one of a fabric that ibsim simulates.
+type FabricPort struct {
+	Simulated bool
+	Socket    string // of the simulator
+	Port      string // "mlx5_0/2"; of a simulated fabric the adapter to attach at, "" being its first
+}
+
+// ParseFabricPort reads an element of a fabric's read_through.
+func ParseFabricPort(text string) FabricPort {
+	name, ok := strings.CutPrefix(text, "ibsim:")
+	if !ok {
+		return FabricPort{Port: text}
+	}
+	socket, adapter, _ := strings.Cut(name, "/")
+	return FabricPort{Simulated: true, Socket: socket, Port: adapter}
 }
 
 // FabricLimits are the attributes of a fabric's limits, and the default of each;

@@ -190,6 +190,7 @@ var acceptanceBlock = &blockSchema{
 		{name: "fabric", single: true, doc: "Validation of the compute fabric.", attrs: []attrSchema{
 			{name: "pairwise", kind: kindBool, def: "false", doc: "Bandwidth between pairs of nodes over every cable."},
 			{name: "min_bandwidth", kind: kindBandwidth, doc: "Least bandwidth of a pair, per rail."},
+			{name: "window", kind: kindDuration, def: "1m", doc: "How long the error counters of a node's links are watched before it is `validated`; limits of the fabric that need longer are held against what was counted by then. It comes on top of the deadline of `validated`."},
 		}},
 	},
 }

@@ -36,6 +36,7 @@ var fabricBlock = &blockSchema{
 		{name: "rate", kind: kindRate, doc: "Rate of the links between switches, and of those to nodes whose adapters declare none."},
 		{name: "cables", kind: kindCables, doc: "Objects with a_device, a_port, b_device and b_port; usually csvdecode(file(\"cables.csv\"))."},
 		{name: "others", kind: kindStrings, doc: "Names in the cables that are neither nodes nor switches, as a subnet manager's host."},
+		{name: "read_through", kind: kindStrings, doc: "Ports of the controller that the fabric is read through, as \"mlx5_0\" or \"mlx5_0/2\"; \"ibsim:NAME\" is a fabric that ibsim or firstlight's lab simulates under that socket name, and \"ibsim:NAME/ADAPTER\" says where to attach. Default: every InfiniBand port of the controller that has a link."},
 	},
 	blocks: []*blockSchema{
 		{name: "topology", label: "kind", single: true,

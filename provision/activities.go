@@ -43,7 +43,7 @@ func (e *Engine) perform(ctx context.Context, n *inventory.Node, act Action) (Pa
 // announce journals an attempt before it acts.
 func (e *Engine) announce(ctx context.Context, n *inventory.Node, act Action, boot *BootID) error {
 	return e.recordOne(ctx, n.Name, EventAttempt, AttemptData{Proof: act.Proof, N: act.Attempt,
-		Deadline: secondsOf(e.deadline(act.Proof)), Boot: boot})
+		Deadline: secondsOf(e.allowed(n, act.Proof)), Boot: boot})
 }
 
 // conclude files the evidence of an activity; it passes only when every check
@@ -112,7 +112,9 @@ func (e *Engine) inspect(ctx context.Context, n *inventory.Node, act Action) (Pa
 	if res.Inspection == nil {
 		return PassedData{}, errors.New("the agent sent no inspection")
 	}
-	return e.conclude(n, Matched, Match(n, res.Inspection))
+	data, err := e.conclude(n, Matched, Match(n, res.Inspection))
+	data.Adapters = adaptersOf(n, res.Inspection)
+	return data, err
 }
 
 // check has the agent in the running image judge the node's health.
@@ -131,7 +133,7 @@ func (e *Engine) check(ctx context.Context, n *inventory.Node, act Action) (Pass
 		checks = append(checks, acceptance.Check{Name: c.Name, Verdict: acceptance.Verdict(c.Verdict), Reading: c.Reading,
 			Threshold: c.Threshold, Source: c.Source, Part: c.Part})
 	}
-	return e.conclude(n, Validated, slices.Concat(checks, unchecked(n), unmeasured(n)))
+	return e.concludeChecks(n, slices.Concat(checks, e.cabling.unchecked(n), unmeasured(n)), e.checkFabric(ctx, n))
 }
 
 // ask gives the agent of the current boot a job whose ID is the same however

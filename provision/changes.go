@@ -114,7 +114,7 @@ func canonical(key, value string) string {
 		if b, err := inventory.ParseBandwidth(value); err == nil {
 			return number(b.BitsPerSecond)
 		}
-	case strings.HasPrefix(key, "burnin."):
+	case strings.HasPrefix(key, "burnin.") || key == "fabric.window":
 		if d, err := inventory.ParseDuration(value); err == nil {
 			return d.Duration.String()
 		}

@@ -86,6 +86,7 @@ type Engine struct {
 	Archive   Archive
 	Baseboard Baseboard
 	Agents    Agents
+	Fabric    Fabric                                  // nil: no node that declares an HCA is validated
 	Signer    func(acceptance.Record) ([]byte, error) // the signed record
 	By        string                                  // who applies: program, version, process and host
 	Lab       bool                                    // machines are virtual or simulated
@@ -102,6 +103,8 @@ type Engine struct {
 	writes  chan writeRequest // to the journal
 	bmcs    chan struct{}     // BMC conversations at once
 	slots   chan struct{}     // nodes at once
+	cabling *cabling
+	sweeps  *sweeps
 	failed  context.CancelCauseFunc
 	byMAC   map[string]*inventory.Node
 	nodes   map[string]*inventory.Node
@@ -130,6 +133,8 @@ func (e *Engine) Load(ctx context.Context) (Known, error) {
 	e.acts = map[string]Action{}
 	e.writes = make(chan writeRequest)
 	e.sights = make(chan sighted, 4096)
+	e.cabling, e.sweeps = newCabling(e.Want.Cluster), newSweeps()
+	e.Want.cables = e.cabling
 	s := e.Want.Cluster.Settings
 	e.bmcs = make(chan struct{}, max(s.BMCConcurrency, 1))
 	e.slots = make(chan struct{}, max(s.Concurrency, 1))
@@ -161,6 +166,9 @@ func (e *Engine) Run(ctx context.Context, plan Plan) (Known, error) {
 	writer.Go(func() { e.recordSights(writerCtx) })
 	defer writer.Wait()
 	defer stopWriter()
+	sweeping, stopSweeping := context.WithCancel(ctx)
+	writer.Go(func() { e.sweepFabric(sweeping) })
+	defer stopSweeping()
 
 	if err := e.begin(ctx, plan); err != nil {
 		return e.snapshot(), err
@@ -271,7 +279,7 @@ func (e *Engine) attempt(ctx context.Context, n *inventory.Node, act Action) {
 			return
 		}
 	}
-	actx, cancel := context.WithTimeout(ctx, e.deadline(act.Proof))
+	actx, cancel := context.WithTimeout(ctx, e.allowed(n, act.Proof))
 	defer cancel()
 	ev, err := e.perform(actx, n, act)
 	if ctx.Err() != nil {
@@ -282,7 +290,7 @@ func (e *Engine) attempt(ctx context.Context, n *inventory.Node, act Action) {
 	case err == nil:
 		err = e.recordOne(ctx, n.Name, EventPassed, ev)
 	case errors.As(err, &refused):
-		data := RefusedData{Proof: act.Proof, Reason: refused.Reason, Person: refused.Person, Evidence: ev.Evidence}
+		data := RefusedData{Proof: act.Proof, Reason: refused.Reason, Person: refused.Person, Evidence: ev.Evidence, Adapters: ev.Adapters}
 		if refused.Person {
 			// Whatever was being done, it is a BMC that sent us to a person.
 			data.Facets = only(e.Want.Facets(n), stagePrefixes(Reachable))
@@ -291,7 +299,7 @@ func (e *Engine) attempt(ctx context.Context, n *inventory.Node, act Action) {
 	default:
 		reason := err.Error()
 		if actx.Err() != nil && errors.Is(err, context.DeadlineExceeded) {
-			reason = fmt.Sprintf("%s did not end within %s: %s", act.Do, e.deadline(act.Proof), reason)
+			reason = fmt.Sprintf("%s did not end within %s: %s", act.Do, e.allowed(n, act.Proof), reason)
 		}
 		err = e.recordOne(ctx, n.Name, EventMissed, MissedData{Proof: act.Proof, Reason: reason})
 	}

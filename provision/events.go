@@ -95,8 +95,9 @@ type HelloData struct {
 // PassedData records a proof.
 type PassedData struct {
 	Proof    State             `json:"proof"`
-	Evidence string            `json:"evidence"`         // digest
-	Facets   map[string]string `json:"facets,omitempty"` // the declared values it rests on
+	Evidence string            `json:"evidence"`           // digest
+	Facets   map[string]string `json:"facets,omitempty"`   // the declared values it rests on
+	Adapters []Adapter         `json:"adapters,omitempty"` // of an inspection: what it found
 }
 
 // MissedData records an attempt without an answer.
@@ -112,6 +113,7 @@ type RefusedData struct {
 	Person   bool              `json:"person"` // a person must act before anything is tried again
 	Evidence string            `json:"evidence,omitempty"`
 	Facets   map[string]string `json:"facets,omitempty"`
+	Adapters []Adapter         `json:"adapters,omitempty"` // of an inspection: what it found
 }
 
 // ReasonData carries a person's words.

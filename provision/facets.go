@@ -27,6 +27,8 @@ type Want struct {
 	// Replace names nodes that are to be proven anew from the BMC up although
 	// nothing of them has changed.
 	Replace map[string]bool
+
+	cables *cabling // made once for an engine's many questions; nil: made when it is asked for
 }
 
 // facet is one declared value of a node, and where it is declared.
@@ -52,12 +54,17 @@ func (w Want) Facets(n *inventory.Node) map[string]string {
 // once for all their nodes.
 type facetReader struct {
 	want     Want
+	cabling  *cabling
 	hardware map[*inventory.Hardware][]facet
 	prints   map[*inventory.Credential]string
 }
 
 func (w Want) reader() *facetReader {
-	return &facetReader{want: w, hardware: map[*inventory.Hardware][]facet{}, prints: map[*inventory.Credential]string{}}
+	cables := w.cables
+	if cables == nil {
+		cables = newCabling(w.Cluster)
+	}
+	return &facetReader{want: w, cabling: cables, hardware: map[*inventory.Hardware][]facet{}, prints: map[*inventory.Credential]string{}}
 }
 
 // facetList gathers facets. What is not declared is left out.
@@ -99,12 +106,14 @@ func (r *facetReader) facets(n *inventory.Node) []facet {
 		if a.Fabric != nil {
 			f.set("fabric.pairwise", strconv.FormatBool(a.Fabric.Pairwise), a.Range)
 			f.set("fabric.min_bandwidth", a.Fabric.MinBandwidth.Text, a.Range)
+			f.set("fabric.window", a.Fabric.Window.Text, a.Range)
 		}
 	}
 	for _, c := range n.HCAs {
 		// The fabric's own answers name ports by it; the node's inspection does not.
 		f.set("fabric.guid."+deviceOf(n.Hardware, c.Name), c.GUID.String(), c.Range)
 	}
+	r.cabling.facets(n, &f)
 	return f
 }
 

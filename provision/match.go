@@ -239,21 +239,6 @@ func sizeIn(n uint64, like inventory.Size) string {
 	return fmt.Sprintf("%.6g%s", float64(n)/(float64(like.Bytes)/value), unit)
 }
 
-// unchecked are the declared values that no part of this version can check:
-// their verdict is not-run, and the node does not become ready.
-func unchecked(n *inventory.Node) []acceptance.Check {
-	var out []acceptance.Check
-	if h := n.Hardware; h != nil && len(h.HCAs) > 0 || n.Acceptance != nil && n.Acceptance.Fabric != nil {
-		src := where(n.Range)
-		if n.Acceptance != nil && n.Acceptance.Fabric != nil {
-			src = where(n.Acceptance.Range)
-		}
-		out = append(out, acceptance.Check{Name: "fabric", Verdict: acceptance.NotRun, Part: "compute fabric",
-			Reading: "this version does not validate the fabric and the node will stop at provisioned", Threshold: "cabling, rate and counters of every declared HCA", Source: src})
-	}
-	return out
-}
-
 // unmeasured are the declared values of GPUs that PCI does not show and this
 // version reads nowhere else: without their reading the node is not validated.
 func unmeasured(n *inventory.Node) []acceptance.Check {

@@ -197,6 +197,7 @@ func onPassed(n *Node, ev Event, now time.Time) ([]Action, error) {
 	// these, each with a few.
 	facets := make(map[string]string, len(d.Facets))
 	maps.Copy(facets, d.Facets)
+	n.inspected(d.Proof, d.Adapters)
 	n.Proofs[d.Proof] = Proof{At: ev.Time, Evidence: d.Evidence, Facets: facets}
 	n.Started = time.Time{}
 	n.enter(n.proven(), ev.Time, "", d.Evidence)
@@ -244,6 +245,7 @@ func onRefused(n *Node, ev Event, now time.Time) ([]Action, error) {
 	if d.Person {
 		to = Quarantined
 	}
+	n.inspected(d.Proof, d.Adapters)
 	n.Active, n.Started = false, time.Time{}
 	n.Refused = &Refusal{Proof: d.Proof, Person: d.Person, Evidence: d.Evidence, Facets: d.Facets}
 	n.enter(to, ev.Time, d.Reason, d.Evidence)

@@ -23,6 +23,7 @@ type Node struct {
 	Started  time.Time       `json:"started"`     // when the current attempt began
 	Boot     *BootRecord     `json:"boot"`        // the boot under way, or the last one
 	Previous *BootRecord     `json:"previous"`    // the one before it
+	Adapters []Adapter       `json:"adapters"`    // that the last inspection found
 	History  []Entry         `json:"history"`     // states entered since the step started, oldest first
 	Refused  *Refusal        `json:"refused"`     // what a failed or quarantined node rests on
 }
@@ -152,6 +153,12 @@ func (n Node) Pending(now time.Time) []Action {
 		}
 	}
 	return acts
+}
+
+// Runs reports that the node runs its image as far as is known, so that its
+// adapters should have a link.
+func (n Node) Runs() bool {
+	return n.State != Quarantined && n.State != Maintenance && n.Power != "off" && position(n.proven()) >= position(Provisioned)
 }
 
 // Boots reports whether boot services may boot the node now.

@@ -118,7 +118,7 @@ func planNode(r *facetReader, n *inventory.Node, known Node) PlanStep {
 		s.Reasons = append(s.Reasons, "replaced by request")
 	}
 	s.Redo = s.fallen(known, facets)
-	s.decide(n, known, r.want.Cluster.Lab != nil)
+	s.decide(r, n, known)
 	return s
 }
 
@@ -134,7 +134,7 @@ func (s *PlanStep) because(changed []Change) {
 }
 
 // decide sets the action from the proofs that are missing or have fallen.
-func (s *PlanStep) decide(n *inventory.Node, known Node, lab bool) {
+func (s *PlanStep) decide(r *facetReader, n *inventory.Node, known Node) {
 	missing := missingProofs(known, s.Redo)
 	if len(missing) == 0 {
 		s.Action = ActionNone
@@ -152,8 +152,8 @@ func (s *PlanStep) decide(n *inventory.Node, known Node, lab bool) {
 			s.Reasons = append(s.Reasons, fmt.Sprintf("%s: no proof of %s yet", known.State, joinStates(missing)))
 		}
 	}
-	s.cost(n, known, missing, lab)
-	for _, w := range unchecked(n) {
+	s.cost(n, known, missing, r.want.Cluster.Lab != nil)
+	for _, w := range r.cabling.unchecked(n) {
 		s.Reasons = append(s.Reasons, w.Part+": "+w.Reading)
 	}
 }
@@ -175,6 +175,8 @@ func (s *PlanStep) cost(n *inventory.Node, known Node, missing []State, lab bool
 			s.DurationS += st.Estimate.Seconds()
 		}
 		switch st.Activity {
+		case CheckNode:
+			s.DurationS += FabricWindow(n).Seconds()
 		case Boot:
 			s.Disruption.PowerCycles++
 		case BootImage:

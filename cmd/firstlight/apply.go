@@ -197,6 +197,13 @@ func (a *app) carryOut(ctx context.Context, s *site, e *provision.Engine, plan p
 	}
 	defer boards.Close()
 	e.Baseboard = boards
+	reader, err := a.newFabricReader(s, e.Log)
+	if err != nil {
+		return err
+	}
+	if reader != nil {
+		e.Fabric = reader
+	}
 	h, err := newHub(s, e, e.Log)
 	if err != nil {
 		return err
@@ -215,6 +222,7 @@ func (a *app) carryOut(ctx context.Context, s *site, e *provision.Engine, plan p
 	known, err := e.Run(ctx, plan)
 	stopServices()
 	show.close()
+	reader.draw()
 	// However it ended, what is known by now is worth a report.
 	_, reportErr := a.writeReport(s, known, "")
 	if err != nil {

@@ -22,6 +22,7 @@ import (
 const (
 	driftBMC       = "bmc"       // read just now
 	driftInventory = "inventory" // declared
+	driftFabric    = "fabric"    // read just now
 )
 
 // driftItem is one thing that is not as it is known.
@@ -29,7 +30,7 @@ type driftItem struct {
 	What  string `json:"what"`  // "power", "node.serial", "bmc", or a declared value
 	Known string `json:"known"` // by the journal
 	Found string `json:"found"` // now
-	In    string `json:"in"`    // bmc or inventory
+	In    string `json:"in"`    // bmc, inventory or fabric
 	At    string `json:"at,omitempty"`
 }
 
@@ -42,7 +43,11 @@ func (d driftItem) String() string {
 		}
 		return s
 	}
-	return fmt.Sprintf("%s: known %s, found %s", d.What, orNone(d.Known), orNone(d.Found))
+	s := fmt.Sprintf("%s: known %s, found %s", d.What, orNone(d.Known), orNone(d.Found))
+	if d.At != "" {
+		s += " (" + d.At + ")"
+	}
+	return s
 }
 
 func orNone(s string) string {
@@ -95,7 +100,8 @@ func (a *app) drift(ctx context.Context, dir, out string, detailed bool) error {
 	if len(a.targets)+len(a.exclude) == 0 {
 		rows = append(rows, undeclared(s.Cluster, known)...)
 	}
-	drifted, err := a.printDrift(s, known, rows)
+	unread := a.fabricDrift(ctx, s, known, rows)
+	drifted, err := a.printDrift(s, known, rows, unread)
 	if err == nil && detailed && drifted > 0 {
 		return &exit{code: 2}
 	}

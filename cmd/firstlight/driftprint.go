@@ -35,7 +35,7 @@ func undeclared(c *inventory.Cluster, known provision.Known) []driftNode {
 }
 
 // printDrift writes the report and returns how many nodes have drifted.
-func (a *app) printDrift(s *site, known provision.Known, rows []driftNode) (int, error) {
+func (a *app) printDrift(s *site, known provision.Known, rows []driftNode, unread string) (int, error) {
 	sum := driftSummary{Nodes: len(rows)}
 	var items []item
 	for i, r := range rows {
@@ -55,7 +55,7 @@ func (a *app) printDrift(s *site, known provision.Known, rows []driftNode) (int,
 		items = append(items, it)
 	}
 	if a.json {
-		return sum.Drifted, printJSON(a.stdout, map[string]any{"serial": known.Serial, "cluster": s.Cluster.Name, "summary": sum, "nodes": rows})
+		return sum.Drifted, printJSON(a.stdout, map[string]any{"serial": known.Serial, "cluster": s.Cluster.Name, "summary": sum, "nodes": rows, "fabric_not_read": unread})
 	}
 	on := colour(a.stdout)
 	printAlike(a.stdout, alike(items), func(g group) {
@@ -71,6 +71,9 @@ func (a *app) printDrift(s *site, known provision.Known, rows []driftNode) (int,
 	}
 	fmt.Fprintf(a.stdout, "%d %s read; nothing was changed.\n", sum.Read, plural(sum.Read, "BMC was", "BMCs were"))
 	a.printUnread(rows)
+	if unread != "" {
+		fmt.Fprintf(a.stdout, "Not read: the fabric (%s)\n", unread)
+	}
 	return sum.Drifted, nil
 }
 

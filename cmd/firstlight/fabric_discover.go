@@ -27,6 +27,7 @@ type fabricSource struct {
 	observed string   // a file of ibnetdiscover, "-" being the standard input
 	deadline time.Duration
 	counters bool // read them too
+	quiet    bool // without progress
 }
 
 // linkRow is a link of fabric discover -json.
@@ -120,17 +121,22 @@ func sourceFlags(c *cobra.Command, from *fabricSource) {
 
 func (a *app) fabricDiscover(ctx context.Context, from fabricSource, dir, format string) error {
 	places := map[string]standing{}
+	var learned map[uint64]fabric.Adapter
 	if dir != "" {
 		s, err := a.loadQuietly(dir)
 		if err != nil {
 			return err
 		}
-		places = placesOf(s.Cluster)
+		places, learned = placesOf(s.Cluster), a.learned(ctx, s)
+		if from, err = from.or(s.Cluster); err != nil {
+			return err
+		}
 	}
 	read, err := a.readFabric(ctx, from)
 	if err != nil {
 		return err
 	}
+	read.Describe(learned)
 	v := fabric.Structural(read.Observed)
 	v.Findings = append(readFindings(read), v.Findings...)
 	stand(v.Findings, places)
@@ -183,7 +189,7 @@ func (a *app) readFabric(ctx context.Context, from fabricSource) (*readFabric, e
 		return nil, err
 	}
 	s := fabric.Sweep{Transports: transports, Deadline: from.deadline, Counters: from.counters}
-	if drawable(a.stderr) && !a.json {
+	if drawable(a.stderr) && !a.json && !from.quiet {
 		s.Progress = func(p fabric.Progress) {
 			fmt.Fprintf(a.stderr, "\r\x1b[K%d switches, %d HCAs, %d links; %d questions open", p.Switches, p.HCAs, p.Links, p.Waiting)
 		}

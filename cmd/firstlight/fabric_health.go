@@ -12,6 +12,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"firstlight/fabric"
+	"firstlight/inventory"
 	"firstlight/provision/acceptance"
 )
 
@@ -20,14 +21,15 @@ var notMeasured = []string{"temperatures and FEC of modules: they take a vendor'
 
 // linkJudge is what the links of a fabric are judged with.
 type linkJudge struct {
-	site   *site // nil: without an inventory
-	limits fabric.Limits
-	names  func(*fabric.Observed) fabric.Names
-	chosen map[string]bool // devices; nil: all
+	site    *site // nil: without an inventory
+	fabrics []*inventory.Fabric
+	limits  fabric.Limits
+	names   func(*fabric.Observed) fabric.Names
+	chosen  map[string]bool // devices; nil: all
 }
 
 // linkJudge reads the inventory, where one is given.
-func (a *app) linkJudge(dir, name string) (*linkJudge, error) {
+func (a *app) linkJudge(ctx context.Context, dir, name string) (*linkJudge, error) {
 	j := &linkJudge{limits: fabric.DefaultLimits(), names: func(*fabric.Observed) fabric.Names { return nil }}
 	if dir == "" {
 		if len(a.targets) > 0 || name != "" {
@@ -43,21 +45,26 @@ func (a *app) linkJudge(dir, name string) (*linkJudge, error) {
 	if err != nil {
 		return nil, err
 	}
-	if len(fabrics) == 1 {
-		j.limits = fabric.LimitsOf(s.Cluster, fabrics[0])
-	}
-	for _, f := range fabrics {
-		if len(fabrics) > 1 && f.Limits != nil {
-			return nil, fmt.Errorf("fabric %s (%s) has limits of its own, and there are others: name one with -fabric", f.Name, s.Cluster.DeclaredAt(f.Range))
-		}
+	if j.limits, err = limitsOf(s.Cluster, fabrics); err != nil {
+		return nil, fmt.Errorf("%w: name one with -fabric", err)
 	}
 	if len(a.targets) > 0 {
 		if j.chosen, err = s.Cluster.SelectDevices(a.targets); err != nil {
 			return nil, err
 		}
 	}
-	j.site, j.names = s, fabric.Declare(s.Cluster, fabrics...).Names
+	declared, known := fabric.Declare(s.Cluster, fabrics...), fabric.Known{Learned: a.learned(ctx, s)}
+	j.site, j.names = s, func(o *fabric.Observed) fabric.Names { return declared.Names(o, known) }
+	j.fabrics = fabrics
 	return j, nil
+}
+
+// source is where the fabric is read from: what the flags name, or the inventory.
+func (j *linkJudge) source(from fabricSource) (fabricSource, error) {
+	if j.site == nil {
+		return from, nil
+	}
+	return from.or(j.site.Cluster, j.fabrics...)
 }
 
 // wants reports that a link ends at what -target chose.
@@ -136,8 +143,11 @@ be read, or only in part.`,
 }
 
 func (a *app) fabricCounters(ctx context.Context, from fabricSource, dir, name string, window time.Duration, all bool) error {
-	judge, err := a.linkJudge(dir, name)
+	judge, err := a.linkJudge(ctx, dir, name)
 	if err != nil {
+		return err
+	}
+	if from, err = judge.source(from); err != nil {
 		return err
 	}
 	before, err := a.readCounters(ctx, from)

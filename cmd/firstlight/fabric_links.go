@@ -67,8 +67,11 @@ type linkPort struct {
 }
 
 func (a *app) fabricLinks(ctx context.Context, from fabricSource, dir, name string, failed bool) error {
-	judge, err := a.linkJudge(dir, name)
+	judge, err := a.linkJudge(ctx, dir, name)
 	if err != nil {
+		return err
+	}
+	if from, err = judge.source(from); err != nil {
 		return err
 	}
 	read, err := a.readFabric(ctx, from)

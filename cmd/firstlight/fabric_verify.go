@@ -107,23 +107,27 @@ func (a *app) fabricVerify(c *cobra.Command, dir string, src fabricSource, forma
 			known.Dark[n.Name] = true
 		}
 	}
+	if src, err = src.or(s.Cluster, fabrics...); err != nil {
+		return err
+	}
+	known.Learned = a.learned(c.Context(), s)
 	read, err := a.readFabric(c.Context(), src)
 	if err != nil {
 		return err
 	}
 	a.sayGaps(read)
 	declared := fabric.Declare(s.Cluster, fabrics...)
-	v := declared.Verify(read.Observed, known)
+	judged := declared.Judge(read.Observed, known)
+	v := judged.Verdict
+	if src.observed == "" && name == "" {
+		a.keepReading(s, read, judged, known, fabrics, declared)
+	}
 	if len(a.targets) > 0 {
 		v.Findings = slices.DeleteFunc(v.Findings, func(f fabric.Finding) bool {
 			return !chosen[f.Node] && !slices.ContainsFunc(f.Ports, func(p fabric.PortRef) bool { return chosen[p.Name] })
 		})
 	}
-	p := read.picture(v)
-	p.Title, p.Declared, p.Off = s.Cluster.Name+" · "+fabricNames(fabrics), declared, known.Dark
-	if gaps := len(readFindings(read)); gaps > 0 {
-		p.Notes = append(p.Notes, fmt.Sprintf("%d %s of the fabric did not answer or cannot be so: what is missing may be there", gaps, plural(gaps, "part", "parts")))
-	}
+	p := read.pictureOf(s, v, fabrics, declared, known)
 	if len(a.targets) > 0 {
 		p.Notes = append(p.Notes, "only findings at "+strings.Join(a.targets, ", "))
 	}
@@ -174,6 +178,16 @@ func (read *readFabric) picture(v fabric.Verdict) fabric.Picture {
 	p := fabric.Picture{From: read.from, Made: time.Now(), Observed: read.Observed, Verdict: v}
 	if read.err != nil {
 		p.Notes = append(p.Notes, "read only in part: "+read.err.Error())
+	}
+	return p
+}
+
+// pictureOf is picture, with what the inventory declares.
+func (read *readFabric) pictureOf(s *site, v fabric.Verdict, fabrics []*inventory.Fabric, declared *fabric.Declared, known fabric.Known) fabric.Picture {
+	p := read.picture(v)
+	p.Title, p.Declared, p.Off = s.Cluster.Name+" · "+fabricNames(fabrics), declared, known.Dark
+	if gaps := len(readFindings(read)); gaps > 0 {
+		p.Notes = append(p.Notes, fmt.Sprintf("%d %s of the fabric did not answer or cannot be so: what is missing may be there", gaps, plural(gaps, "part", "parts")))
 	}
 	return p
 }

@@ -87,8 +87,11 @@ type linkKey struct{ part, check string }
 func keyOf(c *fabric.LinkCheck) linkKey { return linkKey{c.Part, c.Name} }
 
 func (a *app) fabricWatch(ctx context.Context, from fabricSource, dir, name string, interval time.Duration, samples int) error {
-	judge, err := a.linkJudge(dir, name)
+	judge, err := a.linkJudge(ctx, dir, name)
 	if err != nil {
+		return err
+	}
+	if from, err = judge.source(from); err != nil {
 		return err
 	}
 	state, err := judge.site.mkdir("fabric")

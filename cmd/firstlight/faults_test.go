@@ -43,6 +43,8 @@ func faultCases() []faultCase {
 		{name: "kill", run: testKill},
 		{name: "interrupt", run: testInterrupt},
 		{name: "full disk", run: testFullDisk},
+		{name: "fabric", run: testFabric},
+		{name: "fabric not readable", run: testFabricNotReadable},
 		{name: "syntax errors", run: testSyntaxErrors},
 		{name: "hundred nodes", alone: true, run: testHundredNodes},
 	}
@@ -126,6 +128,9 @@ type rackSpec struct {
 	passwords map[int]string    // of the BMC of a node, by number, where it is another
 	note      string            // a comment, to change the inventory by
 	protocol  string            // of the BMCs; "": ipmi
+	hardware  string            // blocks more of the hardware
+	accept    string            // blocks more of the acceptance
+	fabric    string            // switches and fabrics
 }
 
 const rackPassword = "rack-secret"
@@ -150,7 +155,7 @@ func (s rackSpec) write(t *testing.T, dir string) {
 	if attempts == 0 {
 		attempts = 3
 	}
-	writeFile(t, filepath.Join(dir, "rack.hcl"), fmt.Sprintf(rackText, s.note, attempts, deadlines.String(), rackPassword))
+	writeFile(t, filepath.Join(dir, "rack.hcl"), fmt.Sprintf(rackText, s.note, attempts, deadlines.String(), rackPassword, s.hardware, s.accept, s.fabric))
 	var nodes strings.Builder
 	for i := 1; i <= s.nodes; i++ {
 		credential := "credential.bmc"
@@ -219,14 +224,14 @@ hardware "sim" {
     size      = "7.68TB"
     transport = "nvme"
   }
-}
+%s}
 
 acceptance "none" {
   node {}
-}
+%s}
 
 rack "a01" {}
-`
+%s`
 
 const nodeText = `node %q {
   rack       = rack.a01

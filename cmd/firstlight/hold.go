@@ -95,7 +95,7 @@ func (a *app) hold(ctx context.Context, dir, target, kind, reason string) error 
 	if _, err := known.Fold(events); err != nil {
 		return err
 	}
-	rows := statusRows(nodes, known)
+	rows := statusRows(nodes, known, nil)
 	if a.json {
 		return printJSON(a.stdout, map[string]any{"nodes": rows})
 	}

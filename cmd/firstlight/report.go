@@ -111,6 +111,7 @@ func (s *site) report(known provision.Known) acceptance.Report {
 	for _, d := range discoveries(known) {
 		r.Discovered = append(r.Discovered, acceptance.Discovered{MAC: d.MAC, Seen: d.Last, Detail: d.Detail})
 	}
+	r.Fabric = s.fabricReport()
 	return r
 }
 

@@ -11,6 +11,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"firstlight/fabric"
 	"firstlight/inventory"
 	"firstlight/provision"
 	"firstlight/provision/acceptance"
@@ -24,6 +25,16 @@ type nodeStatus struct {
 	Reason string     `json:"reason"`
 	Since  *time.Time `json:"since"` // null: never left declared
 	Power  string     `json:"power"`
+	// Fabric is what the last reading of the fabric found that concerns the node.
+	Fabric []nodeFinding `json:"fabric"`
+}
+
+// nodeFinding is a finding of the fabric in brief; all of it is under "fabric".
+type nodeFinding struct {
+	Class    fabric.Class    `json:"class"`
+	Severity fabric.Severity `json:"severity"`
+	Action   string          `json:"action"`
+	Message  string          `json:"message"`
 }
 
 // discovered is a machine that asked for a boot and is not declared.
@@ -41,7 +52,8 @@ func (a *app) statusCommand() *cobra.Command {
 		Long: `Show where every node stands, from the journal; it may be asked while apply
 runs. Machines that asked for a boot and are not declared are listed too. The
 power column is what the BMC last confirmed; ask it now with firstlight power
-status.`,
+status. Once the fabric was read, by apply or by firstlight fabric verify, the fabric
+column has what was found that concerns the node, also of nodes that are ready.`,
 		Example: `  firstlight status racks/a
   firstlight status -target rack=a01 -json racks/a | jq -r '.nodes[] | select(.state != "ready") | .name'`,
 		Args: cobra.MaximumNArgs(1),
@@ -63,20 +75,27 @@ func (a *app) status(ctx context.Context, dir string) error {
 	if err != nil {
 		return err
 	}
-	rows := statusRows(nodes, known)
+	reading, err := s.reading()
+	if err != nil {
+		return err
+	}
+	rows := statusRows(nodes, known, reading)
 	strangers := discoveries(known)
 	if a.json {
-		return printJSON(a.stdout, map[string]any{"serial": known.Serial, "nodes": rows, "discovered": strangers})
+		return printJSON(a.stdout, map[string]any{"serial": known.Serial, "nodes": rows, "discovered": strangers, "fabric": reading})
 	}
-	a.printStatus(rows, strangers)
+	a.printStatus(rows, strangers, reading)
 	return nil
 }
 
-func statusRows(nodes []*inventory.Node, known provision.Known) []nodeStatus {
+func statusRows(nodes []*inventory.Node, known provision.Known, reading *fabricReading) []nodeStatus {
 	rows := []nodeStatus{}
 	for _, n := range nodes {
 		k := known.Node(n.Name)
-		r := nodeStatus{Name: n.Name, State: string(k.State), Reason: k.Reason, Power: k.Power}
+		r := nodeStatus{Name: n.Name, State: string(k.State), Reason: k.Reason, Power: k.Power, Fabric: []nodeFinding{}}
+		for _, f := range reading.of(n.Name) {
+			r.Fabric = append(r.Fabric, nodeFinding{f.Class, f.Severity, f.Action, f.Message})
+		}
 		if !k.Since.IsZero() {
 			r.Since = &k.Since
 		}
@@ -104,10 +123,14 @@ func discoveries(known provision.Known) []discovered {
 
 var stateColours = map[string]string{"ready": "32", "failed": "31", "quarantined": "35", "maintenance": "36", "declared": "2"}
 
-func (a *app) printStatus(rows []nodeStatus, strangers []discovered) {
+func (a *app) printStatus(rows []nodeStatus, strangers []discovered, reading *fabricReading) {
 	on := colour(a.stdout)
 	tw := tabwriter.NewWriter(a.stdout, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(tw, "NODE\tRACK\tSTATE\tSINCE\tPOWER\tREASON")
+	column := ""
+	if reading != nil {
+		column = "FABRIC\t"
+	}
+	fmt.Fprintln(tw, "NODE\tRACK\tSTATE\tSINCE\tPOWER\t"+column+"REASON")
 	counts := map[string]int{}
 	for _, r := range rows {
 		counts[r.State]++
@@ -115,7 +138,10 @@ func (a *app) printStatus(rows []nodeStatus, strangers []discovered) {
 		if r.Since != nil {
 			since = about(time.Since(*r.Since)) + " ago"
 		}
-		fmt.Fprintf(tw, "%s\t%s\t%s\t%s\t%s\t%s\n", r.Name, dash(r.Rack), r.State, since, dash(r.Power), r.Reason)
+		if reading != nil {
+			column = fabricCell(r.Fabric) + "\t"
+		}
+		fmt.Fprintf(tw, "%s\t%s\t%s\t%s\t%s\t%s%s\n", r.Name, dash(r.Rack), r.State, since, dash(r.Power), column, r.Reason)
 	}
 	tw.Flush()
 	var parts []string
@@ -127,6 +153,9 @@ func (a *app) printStatus(rows []nodeStatus, strangers []discovered) {
 	fmt.Fprintf(a.stdout, "\n%d %s: %s\n", len(rows), plural(len(rows), "node", "nodes"), strings.Join(parts, ", "))
 	for _, d := range strangers {
 		fmt.Fprintf(a.stdout, "undeclared: %s asked for a boot, last %s ago (%s); it was not answered\n", d.MAC, about(time.Since(d.Last)), dash(d.Detail))
+	}
+	if reading != nil {
+		a.printReading(reading)
 	}
 }
 

@@ -35,6 +35,7 @@ var rules = []rule{
 		{"provision/journal", "wired into the engine as its journal"},
 		{"provision/netboot", "the boot services during apply"},
 	}, tests: []edge{
+		{"internal/simrack/fabricsim", "nodes are validated on a simulated fabric"},
 		{"internal/ibsimtest", "the import and fabric verbs are tested on a simulated fabric"},
 		{"internal/refbmc", "verbs are tested against a BMC that is ours"},
 	}},
@@ -47,6 +48,7 @@ var rules = []rule{
 	}},
 	{pkg: "internal/simrack", may: []edge{
 		{"internal/refbmc", "a simulated node's BMC"},
+		{"internal/simrack/fabricsim", "the adapters of a node have the GUIDs that its simulated fabric gives them"},
 		{"inventory", "what to simulate"},
 		{"provision/agent", "simulated nodes run the real agent"},
 		{"provision/agent/api", "and speak its protocol"},

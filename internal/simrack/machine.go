@@ -235,7 +235,9 @@ func (m *machine) run(ctx context.Context) {
 // live boots, and boots again when told to, until power is cut or the node
 // turns itself off.
 func (m *machine) live(ctx context.Context, boot refbmc.Boot) {
+	defer m.powered(false)
 	for ctx.Err() == nil {
+		m.powered(true)
 		m.log.Info("machine starts", "device", boot.Device, "persistent", boot.Persistent)
 		if !sleep(ctx, m.rack.POST) {
 			return
@@ -248,6 +250,12 @@ func (m *machine) live(ctx context.Context, boot refbmc.Boot) {
 		if m.bmc != nil {
 			boot = m.bmc.TakeBoot()
 		}
+	}
+}
+
+func (m *machine) powered(on bool) {
+	if m.rack.Powered != nil {
+		m.rack.Powered(m.node.Name, on)
 	}
 }
 

@@ -62,7 +62,10 @@ type Rack struct {
 	Patient time.Duration // how long firmware asks for a network boot before it takes the disk; 0: 60 s, as EDK2
 	POST    time.Duration // from power-on to the firmware's first packet
 	Ready   func()        // called once every BMC listens; nil: nobody waits
-	Log     *slog.Logger  // nil: silent
+	// Powered is called when a node starts, also when it starts anew, and when it
+	// loses its power; nil: nobody has to know.
+	Powered func(node string, on bool)
+	Log     *slog.Logger // nil: silent
 
 	mu       sync.Mutex
 	counters map[string]*Counters

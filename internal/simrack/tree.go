@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"strings"
 
+	"firstlight/internal/simrack/fabricsim"
 	"firstlight/inventory"
 	"firstlight/provision/agent"
 )
@@ -43,7 +44,7 @@ func (m *machine) writeTree(root string) (agent.FS, error) {
 	slot := 0
 	m.addNICs(tr, &slot)
 	addGPUs(tr, h.GPU, &slot)
-	addHCAs(tr, h.HCAs)
+	addHCAs(tr, n, h.HCAs)
 	disks := disksOf(h)
 	if m.rack.has(name, DiskMissing) && len(disks) > 0 {
 		disks = disks[:len(disks)-1]
@@ -157,11 +158,23 @@ func addGPUs(tr tree, g *inventory.GPU, slot *int) {
 	}
 }
 
-func addHCAs(tr tree, hcas []inventory.HCA) {
+// addHCAs gives the node the adapters that fabricsim has for it. Where a PCI
+// address is declared, they sit there.
+func addHCAs(tr tree, n *inventory.Node, hcas []inventory.HCA) {
 	for _, c := range hcas {
-		dir := "sys/class/infiniband/" + c.Name + "/"
-		tr[dir+"node_guid"], tr[dir+"fw_ver"] = "0000:0000:0000:0001\n", "1.0\n"
+		name := c.Device
+		if name == "" {
+			name = c.Name
+		}
+		dir := "sys/class/infiniband/" + name + "/"
+		guid := fmt.Sprintf("%016x", fabricsim.AdapterGUID(n, c))
+		tr[dir+"node_guid"] = fmt.Sprintf("%s:%s:%s:%s\n", guid[:4], guid[4:8], guid[8:12], guid[12:])
+		tr[dir+"fw_ver"] = "1.0\n"
 		tr[dir+"ports/1/state"], tr[dir+"ports/1/phys_state"] = "4: ACTIVE\n", "5: LinkUp\n"
+		tr[dir+"ports/1/link_layer"] = "InfiniBand\n"
+		if c.PCI != "" {
+			tr[dir+"device"] = "-> ../../../devices/pci0000:00/" + c.PCI
+		}
 	}
 }
 

@@ -28,7 +28,8 @@ type pageNode struct {
 	Bar      []segment
 	Took     string
 	Problems []Problem
-	First    *Problem // what to look at first
+	First    *Problem        // what to look at first
+	Fabric   []FabricFinding // that concern it
 	Open     bool
 	Failed   bool
 }
@@ -72,7 +73,7 @@ func (r Report) page() page {
 	p.From, p.To = r.axis()
 	seen := map[string]bool{}
 	for _, n := range r.Nodes {
-		v := pageNode{NodeReport: n, Failed: n.failed(), Bar: n.bar(p.From, p.To)}
+		v := pageNode{NodeReport: n, Failed: n.failed(), Bar: n.bar(p.From, p.To), Fabric: r.Fabric.of(n.Name)}
 		for _, s := range v.Bar {
 			seen[s.State] = true
 		}

@@ -51,8 +51,14 @@ func (r Report) WriteJUnit(w io.Writer) error {
 	if r.Lab {
 		out.Name += " (LAB)"
 	}
+	var suites []junitSuite
 	for _, n := range r.Nodes {
-		s := n.junit()
+		suites = append(suites, n.junit())
+	}
+	if r.Fabric != nil {
+		suites = append(suites, r.Fabric.junit())
+	}
+	for _, s := range suites {
 		out.Suites = append(out.Suites, s)
 		out.Tests += s.Tests
 		out.Failures += s.Failures
@@ -101,6 +107,12 @@ func (n NodeReport) junit() junitSuite {
 	}
 	s.Cases = append(s.Cases, outcome)
 	s.Time = fmt.Sprintf("%.3f", total)
+	s.count()
+	return s
+}
+
+// count adds up the cases.
+func (s *junitSuite) count() {
 	s.Tests = len(s.Cases)
 	for _, c := range s.Cases {
 		if c.Failure != nil {
@@ -110,7 +122,6 @@ func (n NodeReport) junit() junitSuite {
 			s.Skipped++
 		}
 	}
-	return s
 }
 
 func (c Check) junit(class string) junitCase {

@@ -20,6 +20,8 @@ type Report struct {
 	By         string       `json:"by,omitempty"` // the program and its version
 	Nodes      []NodeReport `json:"nodes"`        // in the inventory's order
 	Discovered []Discovered `json:"discovered,omitempty"`
+	// Fabric is the last reading of the fabric; nil: none.
+	Fabric *FabricReport `json:"fabric,omitempty"`
 }
 
 // NodeReport is one node's way through its lifecycle.

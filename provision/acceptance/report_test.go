@@ -114,6 +114,14 @@ func rackWithFailures() Report {
 		r.Nodes = append(r.Nodes, n)
 	}
 	r.Discovered = []Discovered{{MAC: "52:54:00:de:ad:01", Seen: start.Add(4 * time.Minute), Detail: "UEFI x86-64, PXEClient:Arch:00007"}}
+	port := func(name, port string, unit int) FabricPort { return FabricPort{name, port, "a01", unit, port} }
+	r.Fabric = &FabricReport{Read: start.Add(20 * time.Minute), Source: "mlx5_0/1, mlx5_1/1", Complete: true, Summary: map[string]int{"switches": 4, "hcas": 64, "links": 70, "findings": 2},
+		NotRead: []string{"wrong-partition: what was read has no P_Key tables"}, Picture: "<!DOCTYPE html><title>a picture</title><p class=\"q\">drawn</p>\n",
+		Findings: []FabricFinding{
+			{"swapped-pair", "error", "hnode002", []string{"hnode002", "hnode004"}, []FabricPort{port("leaf-01", "2", 41), port("hnode002", "ibn1", 4)}, "hnode002 ibn1 - leaf-01 port 2", "hnode002 ibn1 - leaf-01 port 4",
+				"cables.csv:9", "swap the cables at leaf-01 port 2 and leaf-01 port 4", "hnode002 ibn1: cabled to leaf-01 port 4, declared leaf-01 port 2 (cables.csv:9); hnode004 ibn1 is the other half of the swap"},
+			{"extra-cable", "warning", "hnode008", []string{"hnode008"}, nil, "no cable", "hnode008 ibn9 - leaf-02 port 60", "", "remove the cable from leaf-02 port 60 to hnode008 ibn9, or declare it", "hnode008 ibn9: cabled to leaf-02 port 60, and no cable is declared there"},
+		}}
 	return r
 }
 
@@ -123,7 +131,9 @@ func hostile() Report {
 		{State: evil, Entered: start},
 		{State: "failed", Entered: start.Add(time.Second), Seconds: 1, Reason: evil, Evidence: evil,
 			Proof: &Evidence{Node: evil, State: evil, Time: start, Engine: Engine(evil), Checks: []Check{{evil, Fail, evil, evil, evil, evil}, {evil, Verdict(evil), evil, evil, evil, evil}}}}}}
-	return Report{Cluster: evil, Inventory: evil, By: evil, Made: start, Nodes: []NodeReport{n}, Discovered: []Discovered{{evil, start, evil}}}
+	return Report{Cluster: evil, Inventory: evil, By: evil, Made: start, Nodes: []NodeReport{n}, Discovered: []Discovered{{evil, start, evil}},
+		Fabric: &FabricReport{Read: start, Source: evil, Why: evil, NotRead: []string{evil}, Picture: evil, Findings: []FabricFinding{
+			{evil, evil, evil, []string{evil}, []FabricPort{{evil, evil, evil, 1, evil}}, evil, evil, evil, evil, evil}}}}
 }
 
 type writer struct {
@@ -243,13 +253,15 @@ func TestJUnitVerdicts(t *testing.T) {
 		"hnode006 node ready":                          "skipped: not finished: provisioned: retry 2 of 3 in 20 s: its agent has not spoken",
 		"hnode007 node ready":                          `failure: quarantined: BMC 10.20.0.17 refused the password of credential "bmc" (main.hcl:9); tried once`,
 		"hnode001 memory.dimms (DIMMs)":                "pass",
+		"fabric read from mlx5_0/1, mlx5_1/1":          "pass",
+		"fabric hnode002 ibn1: cabled to leaf-01 port 4, declared leaf-01 port 2 (cables.csv:9); hnode004 ibn1 is the other half of the swap": "failure: swap the cables at leaf-01 port 2 and leaf-01 port 4",
 	} {
 		if outcome[name] != want {
 			t.Errorf("case %q = %q; want %q", name, outcome[name], want)
 		}
 	}
-	if len(got.Suites) != 8 {
-		t.Errorf("%d suites; want one per node", len(got.Suites))
+	if len(got.Suites) != 9 {
+		t.Errorf("%d suites; want one per node, and the fabric's", len(got.Suites))
 	}
 }
 

@@ -2,6 +2,7 @@ package fabricsim
 
 import (
 	"fmt"
+	"hash/fnv"
 	"slices"
 	"strconv"
 
@@ -81,9 +82,7 @@ func (b *fromCluster) addNode(node *inventory.Node) {
 			rate = b.fabric.Rate.Text
 		}
 		n.Width, n.Speed = lanesOf(rate)
-		if i := slices.IndexFunc(node.HCAs, func(d inventory.NodeHCA) bool { return d.Name == h.Name }); i >= 0 {
-			n.GUID = uint64(node.HCAs[i].GUID)
-		}
+		n.GUID = AdapterGUID(node, h)
 		b.add(n)
 	}
 }
@@ -95,6 +94,23 @@ func AdapterName(node *inventory.Node, h inventory.HCA) string {
 	}
 	return node.Name + " " + h.Name
 }
+
+// AdapterGUID is the node GUID of an adapter of a node in the net of a cluster: as
+// declared, or else one that follows from its name, so that the simulated node
+// can show the same.
+func AdapterGUID(node *inventory.Node, h inventory.HCA) uint64 {
+	for _, d := range node.HCAs {
+		if d.Name == h.Name {
+			return uint64(d.GUID)
+		}
+	}
+	sum := fnv.New64a()
+	fmt.Fprintf(sum, "%s\x00%s", node.Name, h.Name)
+	return adapterVendor | sum.Sum64()>>24&^(guidStep-1) // room for the ports' own
+}
+
+// adapterVendor is the vendor's part of the GUIDs that AdapterGUID makes.
+const adapterVendor = 0xa088c20000000000
 
 // end finds one end of a cable, and makes a device that is only named.
 func (b *fromCluster) end(device, port string) (End, error) {
