@@ -31,7 +31,7 @@ type FabricVerdict struct {
 // and never so that reading it takes more than a quarter of the time.
 const (
 	sweepsPerWindow = 6
-	shortestPause   = time.Second
+	shortestPause   = 100 * time.Millisecond
 	longestPause    = 10 * time.Second
 	sweepShare      = 4
 )

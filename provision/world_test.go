@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -266,6 +267,9 @@ func (m *machine) work(job api.Job) api.Result {
 		for _, nic := range m.node.NICs {
 			ins.NICs = append(ins.NICs, api.NIC{Name: "eth0", MAC: nic.MAC.String()})
 		}
+		for _, h := range m.node.Hardware.HCAs {
+			ins.RDMA = append(ins.RDMA, api.RDMADevice{Name: device(h), NodeGUID: guidOf(m.node, h)})
+		}
 		r.Inspection = ins
 	case api.JobCheck:
 		r.Checks = []api.Check{{Name: "kernel.log", Verdict: "pass", Reading: "clean", Threshold: "clean", Source: "agent", Part: "kernel"}}
@@ -303,10 +307,27 @@ func newWorld(c *inventory.Cluster) *world {
 
 // rig is a controller over a world: what survives a crash is passed in.
 type rig struct {
-	want  Want
-	world *world
-	log   Journal
-	shelf *shelf
+	want   Want
+	world  *world
+	log    Journal
+	shelf  *shelf
+	fabric Fabric
+}
+
+// inspectJob is an inspection that nobody asked for.
+var inspectJob = api.Job{ID: "look", Kind: api.JobInspect}
+
+// evidenceOf is the evidence of a digest.
+func (r rig) evidenceOf(t testing.TB, digest string) (ev acceptance.Evidence) {
+	t.Helper()
+	raw, err := r.shelf.Get(digest)
+	if err == nil {
+		err = json.Unmarshal(raw, &ev)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return ev
 }
 
 var bootCount atomic.Int64
@@ -315,7 +336,7 @@ func (r rig) engine(t testing.TB) (*Engine, Known) {
 	t.Helper()
 	e := &Engine{Want: r.want, BringUp: Image{Name: "bring-up", Digest: "sha256:bringup", Kernel: "6.1"},
 		Images:  map[string]Image{"compute": {Name: "compute", Digest: r.want.Images["compute"], Root: "sha256:root", Kernel: "6.1"}},
-		Journal: r.log, Archive: r.shelf, Baseboard: r.world, Agents: r.world, Lab: true, Engine: acceptance.EngineNode,
+		Journal: r.log, Archive: r.shelf, Baseboard: r.world, Agents: r.world, Fabric: r.fabric, Lab: true, Engine: acceptance.EngineNode,
 		Signer: func(acceptance.Record) ([]byte, error) { return []byte("signed"), nil },
 		Now:    time.Now, NewID: func() string { return fmt.Sprintf("boot%d", bootCount.Add(1)) },
 		Log: slog.New(slog.NewTextHandler(io.Discard, nil))}

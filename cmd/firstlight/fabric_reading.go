@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -115,12 +116,18 @@ func (s *site) reading() (*fabricReading, error) {
 }
 
 // keepReading keeps what fabric verify read, where nodes are brought up from
-// here. That it cannot is no fault of the verb.
-func (a *app) keepReading(s *site, read *readFabric, j *fabric.Judged, known fabric.Known, fabrics []*inventory.Fabric, declared *fabric.Declared) {
+// here. Of nodes that were not brought up yet nothing has to be seen. That it
+// cannot be kept is no fault of the verb.
+func (a *app) keepReading(ctx context.Context, s *site, read *readFabric, declared *fabric.Declared, fabrics []*inventory.Fabric) {
 	if _, err := os.Stat(s.path()); err != nil {
 		return
 	}
-	err := errors.Join(readingOf(read, j, time.Now()).keep(s), keepPicture(s, read.pictureOf(s, j.Verdict, fabrics, declared, known)))
+	known, err := s.known(ctx)
+	if err == nil {
+		what := knownOf(s.Cluster, known)
+		j := declared.Judge(read.Observed, what)
+		err = errors.Join(readingOf(read, j, time.Now()).keep(s), keepPicture(s, read.pictureOf(s, j.Verdict, fabrics, declared, what)))
+	}
 	if err != nil {
 		fmt.Fprintf(a.stderr, "firstlight: not kept for status and report: %v\n", err)
 	}

@@ -117,10 +117,9 @@ func (a *app) fabricVerify(c *cobra.Command, dir string, src fabricSource, forma
 	}
 	a.sayGaps(read)
 	declared := fabric.Declare(s.Cluster, fabrics...)
-	judged := declared.Judge(read.Observed, known)
-	v := judged.Verdict
+	v := declared.Verify(read.Observed, known)
 	if src.observed == "" && name == "" {
-		a.keepReading(s, read, judged, known, fabrics, declared)
+		a.keepReading(c.Context(), s, read, declared, fabrics)
 	}
 	if len(a.targets) > 0 {
 		v.Findings = slices.DeleteFunc(v.Findings, func(f fabric.Finding) bool {
