@@ -251,7 +251,7 @@ func TestLifecycleDocument(t *testing.T) {
 	for _, s := range Beside {
 		fmt.Fprintf(&b, "| `%s` | %s |\n", s.State, s.Means)
 	}
-	b.WriteString("\nDeadlines are `controller { deadlines = { enrolled = \"30m\" } }` in the inventory, by the state to be entered; attempts and the pause between them are `attempts` and `backoff`.\n")
+	b.WriteString("\nDeadlines are `controller { deadlines = { enrolled = \"30m\" } }` in the inventory, by the state to be entered; attempts and the pause between them are `attempts` and `backoff`. To validate a node with adapters may take the `window` of its `acceptance` besides, in which error counters are watched.\n")
 	b.WriteString("\n## Events\n\nWhat an event does depends on the state it finds. A pair that is not in this table is recorded and changes nothing. `working` is `declared` to `burned-in`; `held` is `quarantined`; `untouched` is `maintenance`.\n\n| event | in | does |\n|---|---|---|\n")
 	for _, r := range Rules() {
 		var in []string

@@ -27,9 +27,10 @@ func (a *app) applyCommand() *cobra.Command {
 		Use:   "apply [DIR]",
 		Short: "Bring nodes to ready",
 		Long: `Make a plan, ask, and carry it out: power nodes on through their BMCs, boot
-them over the network, inspect them, boot their image, check them, and sign
-their records. One node's failure does not stop another. Interrupt it and run
-it again: it goes on where it was, without a second power cycle.
+them over the network, inspect them, boot their image, check them and the fabric
+at their adapters, and sign their records. One node's failure does not stop
+another. Interrupt it and run it again: it goes on where it was, without a second
+power cycle.
 
 Exits 0 only if every targeted node is ready.`,
 		Example: `  firstlight apply racks/a

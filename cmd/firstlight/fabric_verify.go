@@ -28,10 +28,13 @@ from a dump, hold it against the cables that the inventory declares, and print a
 line for everything there is to do, in the order of racks and units.
 Cables in each other's place are one line, and so is a node without power.
 
-Nodes and switches are known by their declared GUIDs, then by their names where
+Nodes and switches are known by their declared GUIDs, and those that inspection of
+the nodes found during apply, then by their names where
 these are set and their own, then by where most of their cables go; a fabric
 in which no name is set yet is verified too. Nodes that are off are named with
 -off. Without declared cables the structure is judged, as fabric discover does.
+The ports to read through are those of the inventory's read_through, unless -device
+or -ibsim names some. A live reading is kept for status and report.
 
 The exit status is 0 where all is as declared, 2 where something was found, 1
 for an error, or where the fabric could be read only in part.`,

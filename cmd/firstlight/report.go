@@ -139,6 +139,9 @@ func (s *site) nodeReport(n *inventory.Node, k provision.Node) acceptance.NodeRe
 		last = e.At
 		if st, ok := provision.StageOf(e.State); ok && st.Activity != "" {
 			span.Deadline = s.deadline(st).Seconds()
+			if st.State == provision.Validated {
+				span.Deadline += provision.FabricWindow(n).Seconds()
+			}
 			span.Attempts = k.Attempts[e.State]
 		}
 		span.Proof = s.proof(e.Evidence)
