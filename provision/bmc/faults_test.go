@@ -220,9 +220,12 @@ func TestForgery(t *testing.T) {
 	status := message(request{command: types.CommandGetChassisStatus, data: []byte{0, 1, 0, 0}}, 1)
 	status[1] |= 1 << 2
 	v15 := append([]byte{6, 0, 255, 7, 0, 0, 0, 0, 0, 0, 0, 0, 0, byte(len(status))}, status...)
+	const refusalSize = 8 // Open Session Response and RAKP messages with a status that is not 0, §13.18–13.23
 	forge := func(kind types.PayloadType, change func([]byte)) func(int, []byte) [][]byte {
 		return func(_ int, pkt []byte) [][]byte {
-			if k, _, _, _, payload, ok := parseHeader(pkt); ok && k == kind {
+			// A refusal, as of a request sent twice, is shorter than the reply
+			// that is to be forged, and stays.
+			if k, _, _, _, payload, ok := parseHeader(pkt); ok && k == kind && len(payload) > refusalSize {
 				change(payload)
 			}
 			return [][]byte{v15, pkt}
