@@ -256,8 +256,14 @@ func (v *conversation) takeRAKP2(msg []byte) {
 		v.hold(&refusal{"wrong user name or password"})
 	case v.careful:
 		v.doubled = v.doubled || v.m2 != nil
-		v.bad, v.m2 = nil, &m // the BMC counts the last that it sends
-		v.rearm(v.engine.now.Add(holdBad))
+		// The BMC counts the last that it sends. A busy host takes its time to bring
+		// it, and each wrong proof may count as a failed login.
+		wait := holdBad << (2 * v.refusals)
+		if v.m2 != nil {
+			wait = holdBad
+		}
+		v.bad, v.m2 = nil, &m
+		v.rearm(v.engine.now.Add(wait))
 	default:
 		v.bad = nil
 		v.prove(m)

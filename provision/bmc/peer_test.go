@@ -299,12 +299,18 @@ func startTap(t *testing.T, upstream netip.AddrPort, p *tap) *tap {
 	}
 	p.addr = in.LocalAddr().(*net.UDPAddr).AddrPort()
 	var wg sync.WaitGroup
-	t.Cleanup(func() { // ends both goroutines
+	t.Cleanup(func() { // ends the goroutines
 		in.Close()
 		out.Close()
 		wg.Wait()
 	})
 	var client *net.UDPAddr
+	answered := make(chan struct{}, 1)
+	type reply struct {
+		due  time.Time
+		pkts [][]byte
+	}
+	replies := make(chan reply, 256)
 	wg.Go(func() {
 		buf := make([]byte, 2048)
 		for n := 0; ; n++ {
@@ -317,28 +323,45 @@ func startTap(t *testing.T, upstream netip.AddrPort, p *tap) *tap {
 			p.mu.Lock()
 			client = from
 			p.mu.Unlock()
-			for _, q := range relay(p.request, n, pkt) {
+			for i, q := range relay(p.request, n, pkt) {
+				if i > 0 { // the reference BMC would take both at once, in any order
+					select {
+					case <-answered:
+					case <-time.After(time.Second):
+					}
+				}
+				select { // what came unasked is no answer to this one
+				case <-answered:
+				default:
+				}
 				out.Write(q)
 			}
 		}
 	})
 	wg.Go(func() {
+		defer close(replies)
 		buf := make([]byte, 2048)
 		for n := 0; ; n++ {
 			size, err := out.Read(buf)
 			if err != nil {
 				return
 			}
-			pkts := relay(p.reply, n, append([]byte(nil), buf[:size]...))
+			replies <- reply{time.Now().Add(p.delay), relay(p.reply, n, append([]byte(nil), buf[:size]...))}
+			select {
+			case answered <- struct{}{}:
+			default:
+			}
+		}
+	})
+	wg.Go(func() { // in the order in which the BMC sent them
+		for r := range replies {
+			time.Sleep(time.Until(r.due))
 			p.mu.Lock()
 			to := client
 			p.mu.Unlock()
-			wg.Go(func() {
-				time.Sleep(p.delay)
-				for _, q := range pkts {
-					in.WriteToUDP(q, to)
-				}
-			})
+			for _, q := range r.pkts {
+				in.WriteToUDP(q, to)
+			}
 		}
 	})
 	return p
