@@ -233,7 +233,17 @@ type BMC struct {
 	Port       int    // UDP port of IPMI or TCP port of Redfish; the protocol's own by default
 	Protocol   string // "ipmi" or "redfish"
 	Credential *Credential
+	Other      *BMC // the same controller by the other protocol; nil: it is declared by one only
 	Range      hcl.Range
+}
+
+// By is the controller by a protocol; nil: it is not declared by it.
+func (b *BMC) By(protocol string) *BMC {
+	switch {
+	case b == nil || b.Protocol == protocol:
+		return b
+	}
+	return b.Other.By(protocol)
 }
 
 // NIC is an Ethernet interface of a node.

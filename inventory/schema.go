@@ -213,9 +213,9 @@ var nodeBlock = &blockSchema{
 		{name: "bmc", single: true, need: cannotBringUp, doc: "Its baseboard controller.", attrs: []attrSchema{
 			{name: "address", kind: kindAddr, required: true, doc: "Address on the out-of-band network."},
 			{name: "port", kind: kindInt, min: 1, max: 65535, doc: "Default: UDP 623 for ipmi, TCP 443 for redfish."},
-			{name: "protocol", kind: kindString, def: "ipmi", oneOf: []string{"ipmi", "redfish"}, doc: "Protocol."},
+			{name: "protocol", kind: kindString, def: "ipmi", oneOf: []string{"ipmi", "redfish"}, doc: "Protocol that power and boot are asked by."},
 			{name: "credential", kind: kindRef, ref: "credential", required: true, doc: "Who firstlight logs in as."},
-		}},
+		}, blocks: []*blockSchema{otherProtocol("redfish", "Redfish", "443"), otherProtocol("ipmi", "IPMI", "623")}},
 		{name: "nic", label: "name", need: cannotBringUp, doc: "An Ethernet interface. The one labelled \"boot\", else the first, is what the node boots from.", attrs: []attrSchema{
 			{name: "mac", kind: kindMAC, required: true, doc: "MAC address."},
 			{name: "network", kind: kindRef, ref: "network", doc: "The network it is cabled to."},
@@ -225,6 +225,17 @@ var nodeBlock = &blockSchema{
 			{name: "guid", kind: kindGUID, required: true, doc: "Its node GUID."},
 		}},
 	},
+}
+
+// otherProtocol is the block that declares a BMC by a second protocol.
+func otherProtocol(name, what, port string) *blockSchema {
+	return &blockSchema{name: name, single: true,
+		doc: "The controller answers " + what + " as well, beside its `protocol`: it is asked so what it does not answer by that, and what only " + what + " has.",
+		attrs: []attrSchema{
+			{name: "address", kind: kindAddr, doc: "Address on the out-of-band network. Default: that of the bmc block."},
+			{name: "port", kind: kindInt, min: 1, max: 65535, def: port, doc: "Port."},
+			{name: "credential", kind: kindRef, ref: "credential", doc: "Who firstlight logs in as. Default: that of the bmc block."},
+		}}
 }
 
 var labBlock = &blockSchema{
