@@ -46,6 +46,9 @@ type Archive interface {
 // BMCIdentity is what a BMC says of itself. Empty: it did not say.
 type BMCIdentity struct {
 	Manufacturer, Product, Serial, Firmware string
+	// Detour says by which protocol it was asked instead of the one declared
+	// first, and why; "" when it was not.
+	Detour string
 }
 
 // Refused is an answer that trying again does not change.

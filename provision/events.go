@@ -64,6 +64,9 @@ type BootID struct {
 type PoweredData struct {
 	Op    string `json:"op"`    // on, off, cycle, soft, reset
 	Power string `json:"power"` // read back: on, off
+	// Detour, of a status, says by which protocol the BMC was asked instead of the
+	// declared one, and why.
+	Detour string `json:"detour,omitempty"`
 }
 
 // OverrideData is a boot override that the BMC read back as set.

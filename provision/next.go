@@ -152,6 +152,9 @@ func onPowered(n *Node, ev Event, now time.Time) ([]Action, error) {
 		return nil, err
 	}
 	n.Power = d.Power
+	if d.Op == opStatus {
+		n.Detour = d.Detour
+	}
 	if n.Boot != nil && (d.Op == "on" || d.Op == "cycle" || d.Op == "reset") && n.Boot.Powered.IsZero() {
 		n.Boot.Powered = ev.Time
 	}

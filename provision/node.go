@@ -11,10 +11,11 @@ import (
 type Node struct {
 	Name     string          `json:"name"`
 	State    State           `json:"state"`
-	Reason   string          `json:"reason"` // why it failed, is quarantined or in maintenance; or what is being retried
-	Since    time.Time       `json:"since"`  // when it entered State
-	Active   bool            `json:"active"` // a plan step is being carried out
-	Power    string          `json:"power"`  // last confirmed: on, off, or "" when never read
+	Reason   string          `json:"reason"`           // why it failed, is quarantined or in maintenance; or what is being retried
+	Since    time.Time       `json:"since"`            // when it entered State
+	Active   bool            `json:"active"`           // a plan step is being carried out
+	Power    string          `json:"power"`            // last confirmed: on, off, or "" when never read
+	Detour   string          `json:"detour,omitempty"` // by which protocol its BMC was asked instead of the declared one, and why
 	Proofs   map[State]Proof `json:"proofs"`
 	Attempts map[State]int   `json:"attempts"`    // tries of each proof since the step started
 	Limit    int             `json:"limit"`       // of one transition

@@ -98,6 +98,7 @@ type machine struct {
 	ignoreAll            bool
 	mute                 bool     // does what it is told and does not answer
 	refuse, refuseBoot   *Refused // the login, at the identity or at the boot override
+	detour               string   // of whoever asks its BMC
 	disksLess            int
 	badRoot              bool
 	muteAfter            int // the BMC stops answering after so many power reads; 0: never
@@ -111,7 +112,7 @@ func (w *world) Identity(_ context.Context, n *inventory.Node) (BMCIdentity, err
 	if r := w.machine(n).refuse; r != nil {
 		return BMCIdentity{}, r
 	}
-	return BMCIdentity{Serial: n.Serial, Firmware: "1.0"}, nil
+	return BMCIdentity{Serial: n.Serial, Firmware: "1.0", Detour: w.machine(n).detour}, nil
 }
 
 func (w *world) Power(_ context.Context, n *inventory.Node) (string, error) {
