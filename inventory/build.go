@@ -86,6 +86,9 @@ func object[T any](in *inst, attr string) *T {
 	return nil
 }
 
+// defaultAttempts is how often a transition is tried.
+const defaultAttempts = 3
+
 // settings are the controller block's, with the schema's defaults where there is none.
 func (ev *evaluator) settings() Settings {
 	in := ev.single("controller")
@@ -93,9 +96,20 @@ func (ev *evaluator) settings() Settings {
 		in = &inst{schema: topSchema("controller")}
 		ev.decode(in, &hcl.BodyContent{})
 	}
+	ladder := get[[]string](in, "ladder")
+	for i, rung := range ladder {
+		if slices.Contains(ladder[:i], rung) {
+			ev.errorAt(in.at("ladder"), in.each, "Rung named twice", "The ladder names %q twice: each is taken once.", rung)
+			break
+		}
+	}
+	if len(ladder) > 0 && ladder[0] != "once" && ladder[0] != "persistent" {
+		ev.errorAt(in.at("ladder"), in.each, "Ladder without a first rung", "The ladder begins with %q: the first thing to try is \"once\" or \"persistent\".", ladder[0])
+	}
 	return Settings{
+		Ladder: slices.Clone(ladder), BMCRestart: get[Duration](in, "bmc_restart").Duration, AttemptsDeclared: in.has("attempts"),
 		Concurrency: get[int](in, "concurrency"), BMCConcurrency: get[int](in, "bmc_concurrency"),
-		Attempts: get[int](in, "attempts"), Backoff: get[Duration](in, "backoff").Duration,
+		Attempts: cmp.Or(get[int](in, "attempts"), defaultAttempts), Backoff: get[Duration](in, "backoff").Duration,
 		Deadlines: get[map[string]time.Duration](in, "deadlines"), HTTPPort: get[int](in, "http_port"),
 	}
 }

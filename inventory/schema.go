@@ -68,6 +68,9 @@ var lifecycleStates = []string{"reachable", "enrolled", "matched", "provisioned"
 // they are entered. It is a copy.
 func LifecycleStates() []string { return slices.Clone(lifecycleStates) }
 
+// rungs are what `ladder` takes. Package provision holds their meaning.
+var rungs = []string{"once", "persistent", "other-protocol", "bmc-reset", "outlet"}
+
 // machineFaults are the ways a lab machine can play faulty metal.
 var machineFaults = []string{"ignore-boot-override", "revert-boot-override", "dead-bmc"}
 
@@ -86,7 +89,9 @@ var topBlocks = []*blockSchema{
 		attrs: []attrSchema{
 			{name: "concurrency", kind: kindInt, def: "64", min: 1, max: 100000, doc: "Nodes being brought up at once."},
 			{name: "bmc_concurrency", kind: kindInt, def: "32", min: 1, max: 100000, doc: "BMC conversations at once."},
-			{name: "attempts", kind: kindInt, def: "3", min: 1, max: 100, doc: "Tries of one transition before the node is failed."},
+			{name: "attempts", kind: kindInt, min: 1, max: 100, doc: "Tries of one transition before the node is failed. Default: 3, and for a boot that its BMC stands in the way of as many as its ladder has rungs."},
+			{name: "ladder", kind: kindStrings, oneOf: rungs, doc: "What is tried, in this order, until a node boots over the network: an override for one boot, or for every boot; the BMC's other protocol; a restart of the BMC; the node's PDU outlets off and on. What a node has no means for is left out. Default: the recipe of its make, by its hardware's vendor."},
+			{name: "bmc_restart", kind: kindDuration, def: "45s", doc: "How long a BMC that restarts is left alone before it is asked whether it is back."},
 			{name: "backoff", kind: kindDuration, def: "10s", doc: "Pause before a retry; doubles each time, up to 16 times this."},
 			{name: "deadlines", kind: kindDeadlines, doc: "Time allowed to enter a lifecycle state, by its name. A state not named keeps the lifecycle table's default."},
 			{name: "http_port", kind: kindInt, def: "8080", min: 1, max: 65535, doc: "TCP port of the boot and agent service."},

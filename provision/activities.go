@@ -233,7 +233,10 @@ func (e *Engine) bmc(ctx context.Context, talk func() error) error {
 	select {
 	case e.bmcs <- struct{}{}:
 		defer func() { <-e.bmcs }()
-		return talk()
+		if err := talk(); err != nil {
+			return obstacle{err}
+		}
+		return nil
 	case <-ctx.Done():
 		return ctx.Err()
 	}

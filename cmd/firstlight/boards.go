@@ -21,6 +21,7 @@ type boards struct {
 	ipmi     *bmc.Client
 	redfish  *redfish.Client
 	silences *silences
+	swapped  bool // what is declared by two protocols is asked by the second first
 }
 
 // pinsFile holds the certificates of the BMCs that speak Redfish, in the state
@@ -35,9 +36,9 @@ func (s *site) newBoards(log *slog.Logger) (*boards, error) {
 			return nil, err
 		}
 	}
-	atOnce := s.Cluster.Settings.BMCConcurrency
-	return &boards{cluster: s.Cluster, silences: &silences{log: log}, ipmi: &bmc.Client{Log: log, Concurrency: atOnce},
-		redfish: &redfish.Client{Log: log, Concurrency: atOnce, Pins: pins}}, nil
+	atOnce, restart := s.Cluster.Settings.BMCConcurrency, s.Cluster.Settings.BMCRestart
+	return &boards{cluster: s.Cluster, silences: &silences{log: log}, ipmi: &bmc.Client{Log: log, Concurrency: atOnce, BMCQuiet: restart},
+		redfish: &redfish.Client{Log: log, Concurrency: atOnce, BMCQuiet: restart, Pins: pins}}, nil
 }
 
 // Close deletes the sessions that are kept, also after Ctrl-C.
@@ -58,6 +59,7 @@ type board interface {
 	Power(ctx context.Context) (string, error)
 	SetPower(ctx context.Context, op string) error
 	SetBootPXE(ctx context.Context, persistent bool) error
+	ResetBMC(ctx context.Context) error
 }
 
 // of is a node's BMC with its credential.
@@ -151,6 +153,15 @@ func (b *boards) SetBootPXE(ctx context.Context, n *inventory.Node, persistent b
 	return final(d.SetBootPXE(ctx, persistent))
 }
 
+// ResetBMC implements provision.Recovery.
+func (b *boards) ResetBMC(ctx context.Context, n *inventory.Node) error {
+	d, err := b.of(n)
+	if err != nil {
+		return err
+	}
+	return final(d.ResetBMC(ctx))
+}
+
 // dialogue is a conversation with a BMC, in either protocol.
 type dialogue interface {
 	Power(ctx context.Context) (bmc.PowerState, error)
@@ -163,6 +174,7 @@ type client[E any, S dialogue] interface {
 	Power(ctx context.Context, ep E) (bmc.PowerState, error)
 	SetPower(ctx context.Context, ep E, action bmc.PowerAction) error
 	SetBoot(ctx context.Context, ep E, o bmc.Override) error
+	ResetBMC(ctx context.Context, ep E) error
 }
 
 // boardOf is a BMC by one of the protocols.
@@ -196,6 +208,8 @@ func (b boardOf[E, S]) SetPower(ctx context.Context, op string) error {
 func (b boardOf[E, S]) SetBootPXE(ctx context.Context, persistent bool) error {
 	return b.client.SetBoot(ctx, b.ep, bmc.Override{Device: bmc.BootPXE, Persistent: persistent, EFI: true})
 }
+
+func (b boardOf[E, S]) ResetBMC(ctx context.Context) error { return b.client.ResetBMC(ctx, b.ep) }
 
 func ipmiIdentity(ctx context.Context, s *bmc.Session) (provision.BMCIdentity, error) {
 	id, err := s.Identity(ctx)

@@ -38,7 +38,20 @@ func (b *boards) pairOf(n *inventory.Node) (board, error) {
 	if err != nil {
 		return nil, err
 	}
-	return pair{board: first, other: second, node: n.Name, protocols: [2]string{n.BMC.Protocol, n.BMC.Other.Protocol}, silences: b.silences}, nil
+	p := pair{board: first, other: second, node: n.Name, protocols: [2]string{n.BMC.Protocol, n.BMC.Other.Protocol}, silences: b.silences}
+	if b.swapped {
+		p.board, p.other = second, first
+		p.protocols[0], p.protocols[1] = p.protocols[1], p.protocols[0]
+	}
+	return p, nil
+}
+
+// byOther is the same BMCs, those that are declared by two protocols asked by the
+// second first.
+func (b *boards) byOther() *boards {
+	other := *b
+	other.swapped = true
+	return &other
 }
 
 // notReached says that a protocol was no way to reach the BMC: nothing was asked
@@ -148,6 +161,19 @@ func (p pair) SetPower(ctx context.Context, op string) error {
 // SetBootPXE implements board.
 func (p pair) SetBootPXE(ctx context.Context, persistent bool) error {
 	return p.ask(ctx, false, func(ctx context.Context, b board) error { return b.SetBootPXE(ctx, persistent) })
+}
+
+// ResetBMC implements board. Where the BMC cannot be restarted by one protocol it
+// is by the other: to be restarted twice does it no harm.
+func (p pair) ResetBMC(ctx context.Context) error {
+	err := p.board.ResetBMC(ctx)
+	if err == nil || refusedLogin(err) || ctx.Err() != nil {
+		return err
+	}
+	if second := p.other.ResetBMC(ctx); second != nil {
+		return fmt.Errorf("by %s: %w; by %s: %w", p.protocols[0], err, p.protocols[1], second)
+	}
+	return nil
 }
 
 // silences remember which BMCs did not answer by which protocol.
