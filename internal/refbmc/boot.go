@@ -123,6 +123,9 @@ func (b *BMC) setBootOptions(_ context.Context, _ *handlers.HandlerContext, req 
 			break
 		}
 		copy(o.flags[:], data)
+		if b.Faults.IgnoreEFI {
+			o.flags[0] &^= flagEFI
+		}
 		o.expires = time.Time{}
 		if o.flags[0]&flagValid != 0 {
 			o.expires = b.clock().Add(bootOptionsLifetime)

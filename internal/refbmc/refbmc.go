@@ -49,6 +49,8 @@ type Faults struct {
 	IgnoreBootOverride bool // accepts and reads back the override, and boots its default
 	RevertBootOverride bool // answers OK to the override and does not keep it
 	RevertUntilReset   bool // so it does until the BMC is restarted
+	IgnoreEFI          bool // keeps the override, to boot by the legacy BIOS
+	Lie                bool // answers OK to a chassis control and does nothing
 	IgnoreReset        bool // answers OK to Cold Reset and goes on as before
 	Silent             bool // receives and never answers
 }
