@@ -86,6 +86,9 @@ func object[T any](in *inst, attr string) *T {
 	return nil
 }
 
+// defaultAttempts is how often a transition is tried.
+const defaultAttempts = 3
+
 // settings are the controller block's, with the schema's defaults where there is none.
 func (ev *evaluator) settings() Settings {
 	in := ev.single("controller")
@@ -93,9 +96,20 @@ func (ev *evaluator) settings() Settings {
 		in = &inst{schema: topSchema("controller")}
 		ev.decode(in, &hcl.BodyContent{})
 	}
+	ladder := get[[]string](in, "ladder")
+	for i, rung := range ladder {
+		if slices.Contains(ladder[:i], rung) {
+			ev.errorAt(in.at("ladder"), in.each, "Rung named twice", "The ladder names %q twice: each is taken once.", rung)
+			break
+		}
+	}
+	if len(ladder) > 0 && ladder[0] != "once" && ladder[0] != "persistent" {
+		ev.errorAt(in.at("ladder"), in.each, "Ladder without a first rung", "The ladder begins with %q: the first thing to try is \"once\" or \"persistent\".", ladder[0])
+	}
 	return Settings{
+		Ladder: slices.Clone(ladder), BMCRestart: get[Duration](in, "bmc_restart").Duration, AttemptsDeclared: in.has("attempts"),
 		Concurrency: get[int](in, "concurrency"), BMCConcurrency: get[int](in, "bmc_concurrency"),
-		Attempts: get[int](in, "attempts"), Backoff: get[Duration](in, "backoff").Duration,
+		Attempts: cmp.Or(get[int](in, "attempts"), defaultAttempts), Backoff: get[Duration](in, "backoff").Duration,
 		Deadlines: get[map[string]time.Duration](in, "deadlines"), HTTPPort: get[int](in, "http_port"),
 	}
 }
@@ -198,8 +212,12 @@ func node(in *inst) *Node {
 		Hardware: object[Hardware](in, "hardware"), Image: object[Image](in, "image"), Acceptance: object[Acceptance](in, "acceptance"), Range: in.rng,
 	}
 	if b := in.one("bmc"); b != nil {
-		n.BMC = &BMC{Address: get[netip.Addr](b, "address"), Port: bmcPort(b), Protocol: get[string](b, "protocol"),
+		n.BMC = &BMC{Address: get[netip.Addr](b, "address"), Port: bmcPort(b, get[string](b, "protocol")), Protocol: get[string](b, "protocol"),
 			Credential: object[Credential](b, "credential"), Range: b.rng}
+		if o := otherBMC(b); o != nil {
+			n.BMC.Other = &BMC{Address: bmcAddress(b, o), Port: bmcPort(o, o.schema.name), Protocol: o.schema.name,
+				Credential: cmp.Or(object[Credential](o, "credential"), n.BMC.Credential), Range: o.rng}
+		}
 	}
 	for _, b := range in.all("nic") {
 		n.NICs = append(n.NICs, NIC{Name: b.name, MAC: get[net.HardwareAddr](b, "mac"), Network: object[Network](b, "network"),
@@ -211,12 +229,28 @@ func node(in *inst) *Node {
 	return n
 }
 
+// otherBMC is the block that declares a BMC by the other protocol, or nil.
+func otherBMC(b *inst) *inst {
+	if get[string](b, "protocol") == "redfish" {
+		return b.one("ipmi")
+	}
+	return b.one("redfish")
+}
+
+// bmcAddress is where a BMC answers by its other protocol.
+func bmcAddress(b, other *inst) netip.Addr {
+	if a := get[netip.Addr](other, "address"); a.IsValid() {
+		return a
+	}
+	return get[netip.Addr](b, "address")
+}
+
 // bmcPort is the declared port, or the protocol's own.
-func bmcPort(b *inst) int {
+func bmcPort(b *inst, protocol string) int {
 	if p := get[int](b, "port"); p != 0 {
 		return p
 	}
-	if get[string](b, "protocol") == "redfish" {
+	if protocol == "redfish" {
 		return 443
 	}
 	return 623

@@ -39,6 +39,8 @@ func (c claim) owner() string {
 	switch {
 	case c.sub == nil:
 		return c.in.label()
+	case c.sub.schema.name == "redfish" || c.sub.schema.name == "ipmi":
+		return "the BMC of " + c.in.label()
 	case c.sub.name == "":
 		return "the " + strings.ToUpper(c.sub.schema.name) + " of " + c.in.label()
 	}
@@ -134,7 +136,7 @@ type nodeChecks struct {
 	guids    *claims[GUID]
 	networks []*inst
 	inside   int     // BMCs with an address in a declared network
-	outside  []*inst // nodes whose BMC has none
+	outside  []claim // BMCs that have none
 }
 
 func (c *nodeChecks) node(in *inst) {
@@ -245,14 +247,36 @@ func (c *nodeChecks) bmc(in *inst) {
 	if b == nil {
 		return
 	}
-	addr := get[netip.Addr](b, "address")
-	if !addr.IsValid() {
+	if p := get[string](b, "protocol"); p != "" && b.one(p) != nil {
+		c.ev.errorAt(b.one(p).rng, in.each, "Protocol declared twice", "The BMC of %s has protocol = %q already: a %s block in it is for a controller that answers another protocol as well.", in.label(), p, p)
 		return
 	}
-	by := claim{in, b, "address"}
+	first := netip.AddrPortFrom(get[netip.Addr](b, "address"), uint16(bmcPort(b, get[string](b, "protocol"))))
+	if first.IsValid() && !c.bmcAddress(claim{in, b, "address"}, first.Addr()) {
+		return
+	}
+	if first.IsValid() {
+		c.bmcs.take(first, first.Addr(), claim{in, b, "address"})
+	}
+	o := otherBMC(b)
+	if o == nil {
+		return
+	}
+	at := netip.AddrPortFrom(bmcAddress(b, o), uint16(bmcPort(o, o.schema.name)))
+	by := claim{in, o, "address"}
+	if !at.IsValid() || at.Addr() != first.Addr() && !c.bmcAddress(by, at.Addr()) {
+		return
+	}
+	if at != first { // the one is UDP's, the other TCP's
+		c.bmcs.take(at, at.Addr(), by)
+	}
+}
+
+// bmcAddress checks where a BMC is; false: there is a mistake.
+func (c *nodeChecks) bmcAddress(by claim, addr netip.Addr) bool {
 	if old, taken := c.addrs.by[addr]; taken {
 		c.addrs.conflict(addr, by, old)
-		return
+		return false
 	}
 	found := false
 	for _, n := range c.networks {
@@ -272,16 +296,16 @@ func (c *nodeChecks) bmc(in *inst) {
 		default:
 			continue
 		}
-		c.ev.errorAt(b.at("address"), in.each, "Address in use", "Address %s of %s is %s network %q (%s, declared at %s).",
+		c.ev.errorAt(by.sub.at("address"), by.in.each, "Address in use", "Address %s of %s is %s network %q (%s, declared at %s).",
 			addr, by.owner(), what, network.Name, network.CIDR, c.ev.place(network.Range))
-		return
+		return false
 	}
 	if found {
 		c.inside++
 	} else {
-		c.outside = append(c.outside, in)
+		c.outside = append(c.outside, by)
 	}
-	c.bmcs.take(netip.AddrPortFrom(addr, uint16(bmcPort(b))), addr, by)
+	return true
 }
 
 // strayBMCs warns of the few BMCs that lie in no declared network, where most
@@ -290,14 +314,14 @@ func (c *nodeChecks) strayBMCs() {
 	if c.inside <= len(c.outside) {
 		return
 	}
-	for i, in := range c.outside {
-		b := in.one("bmc")
+	for i, by := range c.outside {
+		at := by.sub.at("address")
 		if i == maxAlike {
-			c.ev.add(hcl.DiagWarning, b.at("address"), nil, "Address outside the networks", fmt.Sprintf("%d more BMCs are in none of the declared networks.", len(c.outside)-i))
+			c.ev.add(hcl.DiagWarning, at, nil, "Address outside the networks", fmt.Sprintf("%d more BMCs are in none of the declared networks.", len(c.outside)-i))
 			return
 		}
-		c.ev.add(hcl.DiagWarning, b.at("address"), in.each, "Address outside the networks",
-			fmt.Sprintf("Address %s of %s is in none of the declared networks, which hold the BMCs of %d other nodes.", get[netip.Addr](b, "address"), claim{in, b, "address"}.owner(), c.inside))
+		c.ev.add(hcl.DiagWarning, at, by.in.each, "Address outside the networks",
+			fmt.Sprintf("Address %s of %s is in none of the declared networks, which hold the BMCs of %d other nodes.", get[netip.Addr](by.sub, "address"), by.owner(), c.inside))
 	}
 }
 

@@ -53,12 +53,17 @@ func (c *Cluster) Node(name string) *Node {
 
 // Settings are the controller's limits, from the controller block.
 type Settings struct {
-	Concurrency    int                      // nodes being brought up at once
-	BMCConcurrency int                      // BMC conversations at once
-	Attempts       int                      // tries of one transition before the node is failed
-	Backoff        time.Duration            // pause before a retry; doubles, with a cap of 16 times
-	Deadlines      map[string]time.Duration // by lifecycle state to be entered; absent: the lifecycle table's default
-	HTTPPort       int                      // boot and agent HTTP service
+	Concurrency    int // nodes being brought up at once
+	BMCConcurrency int // BMC conversations at once
+	Attempts       int // tries of one transition before the node is failed
+	// AttemptsDeclared: a boot is tried no more often either; else each rung of its
+	// ladder once.
+	AttemptsDeclared bool
+	Ladder           []string                 // rungs, in order; nil: the recipe of the node's make
+	BMCRestart       time.Duration            // how long a BMC that restarts is left alone
+	Backoff          time.Duration            // pause before a retry; doubles, with a cap of 16 times
+	Deadlines        map[string]time.Duration // by lifecycle state to be entered; absent: the lifecycle table's default
+	HTTPPort         int                      // boot and agent HTTP service
 }
 
 // Credential is a user name and a secret; the secret never prints. Password is
@@ -233,7 +238,17 @@ type BMC struct {
 	Port       int    // UDP port of IPMI or TCP port of Redfish; the protocol's own by default
 	Protocol   string // "ipmi" or "redfish"
 	Credential *Credential
+	Other      *BMC // the same controller by the other protocol; nil: it is declared by one only
 	Range      hcl.Range
+}
+
+// By is the controller by a protocol; nil: it is not declared by it.
+func (b *BMC) By(protocol string) *BMC {
+	switch {
+	case b == nil || b.Protocol == protocol:
+		return b
+	}
+	return b.Other.By(protocol)
 }
 
 // NIC is an Ethernet interface of a node.

@@ -68,6 +68,9 @@ var lifecycleStates = []string{"reachable", "enrolled", "matched", "provisioned"
 // they are entered. It is a copy.
 func LifecycleStates() []string { return slices.Clone(lifecycleStates) }
 
+// rungs are what `ladder` takes. Package provision holds their meaning.
+var rungs = []string{"once", "persistent", "other-protocol", "bmc-reset", "outlet"}
+
 // machineFaults are the ways a lab machine can play faulty metal.
 var machineFaults = []string{"ignore-boot-override", "revert-boot-override", "dead-bmc"}
 
@@ -86,7 +89,9 @@ var topBlocks = []*blockSchema{
 		attrs: []attrSchema{
 			{name: "concurrency", kind: kindInt, def: "64", min: 1, max: 100000, doc: "Nodes being brought up at once."},
 			{name: "bmc_concurrency", kind: kindInt, def: "32", min: 1, max: 100000, doc: "BMC conversations at once."},
-			{name: "attempts", kind: kindInt, def: "3", min: 1, max: 100, doc: "Tries of one transition before the node is failed."},
+			{name: "attempts", kind: kindInt, min: 1, max: 100, doc: "Tries of one transition before the node is failed. Default: 3, and for a boot that its BMC stands in the way of as many as its ladder has rungs."},
+			{name: "ladder", kind: kindStrings, oneOf: rungs, doc: "What is tried, in this order, until a node boots over the network: an override for one boot, or for every boot; the BMC's other protocol; a restart of the BMC; the node's PDU outlets off and on. What a node has no means for is left out. Default: the recipe of its make, by its hardware's vendor."},
+			{name: "bmc_restart", kind: kindDuration, def: "45s", doc: "How long a BMC that restarts is left alone before it is asked whether it is back."},
 			{name: "backoff", kind: kindDuration, def: "10s", doc: "Pause before a retry; doubles each time, up to 16 times this."},
 			{name: "deadlines", kind: kindDeadlines, doc: "Time allowed to enter a lifecycle state, by its name. A state not named keeps the lifecycle table's default."},
 			{name: "http_port", kind: kindInt, def: "8080", min: 1, max: 65535, doc: "TCP port of the boot and agent service."},
@@ -213,9 +218,9 @@ var nodeBlock = &blockSchema{
 		{name: "bmc", single: true, need: cannotBringUp, doc: "Its baseboard controller.", attrs: []attrSchema{
 			{name: "address", kind: kindAddr, required: true, doc: "Address on the out-of-band network."},
 			{name: "port", kind: kindInt, min: 1, max: 65535, doc: "Default: UDP 623 for ipmi, TCP 443 for redfish."},
-			{name: "protocol", kind: kindString, def: "ipmi", oneOf: []string{"ipmi", "redfish"}, doc: "Protocol."},
+			{name: "protocol", kind: kindString, def: "ipmi", oneOf: []string{"ipmi", "redfish"}, doc: "Protocol that power and boot are asked by."},
 			{name: "credential", kind: kindRef, ref: "credential", required: true, doc: "Who firstlight logs in as."},
-		}},
+		}, blocks: []*blockSchema{otherProtocol("redfish", "Redfish", "443"), otherProtocol("ipmi", "IPMI", "623")}},
 		{name: "nic", label: "name", need: cannotBringUp, doc: "An Ethernet interface. The one labelled \"boot\", else the first, is what the node boots from.", attrs: []attrSchema{
 			{name: "mac", kind: kindMAC, required: true, doc: "MAC address."},
 			{name: "network", kind: kindRef, ref: "network", doc: "The network it is cabled to."},
@@ -225,6 +230,17 @@ var nodeBlock = &blockSchema{
 			{name: "guid", kind: kindGUID, required: true, doc: "Its node GUID."},
 		}},
 	},
+}
+
+// otherProtocol is the block that declares a BMC by a second protocol.
+func otherProtocol(name, what, port string) *blockSchema {
+	return &blockSchema{name: name, single: true,
+		doc: "The controller answers " + what + " as well, beside its `protocol`: it is asked so what it does not answer by that, and what only " + what + " has.",
+		attrs: []attrSchema{
+			{name: "address", kind: kindAddr, doc: "Address on the out-of-band network. Default: that of the bmc block."},
+			{name: "port", kind: kindInt, min: 1, max: 65535, def: port, doc: "Port."},
+			{name: "credential", kind: kindRef, ref: "credential", doc: "Who firstlight logs in as. Default: that of the bmc block."},
+		}}
 }
 
 var labBlock = &blockSchema{

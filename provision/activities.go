@@ -69,6 +69,9 @@ func (e *Engine) conclude(n *inventory.Node, proof State, checks []acceptance.Ch
 // CheckSerial names the check that reads the machine's serial over its BMC.
 const CheckSerial = "bmc.serial"
 
+// opStatus is the operation of a power state that was read only.
+const opStatus = "status"
+
 // identify reads who answers at the BMC's address. Its place among the BMC
 // conversations was taken before its deadline began: others' silence is not its.
 func (e *Engine) identify(ctx context.Context, n *inventory.Node) (PassedData, error) {
@@ -83,12 +86,15 @@ func (e *Engine) identify(ctx context.Context, n *inventory.Node) (PassedData, e
 	if err != nil {
 		return PassedData{}, err
 	}
-	if err := e.recordOne(ctx, n.Name, EventPowered, PoweredData{Op: "status", Power: power}); err != nil {
+	if err := e.recordOne(ctx, n.Name, EventPowered, PoweredData{Op: opStatus, Power: power, Detour: id.Detour}); err != nil {
 		return PassedData{}, err
 	}
 	src := where(n.BMC.Range)
 	checks := []acceptance.Check{{Name: "bmc.credential", Verdict: acceptance.Pass, Part: "BMC " + n.BMC.Address.String(),
 		Reading: "accepted; " + strings.TrimSpace(strings.Join([]string{id.Manufacturer, id.Product, "firmware", orNone(id.Firmware)}, " ")), Threshold: "one login", Source: src}}
+	if id.Detour != "" {
+		checks[0].Reading += "; " + id.Detour
+	}
 	serial := acceptance.Check{Name: CheckSerial, Verdict: acceptance.NotApplicable, Part: "BMC " + n.BMC.Address.String(),
 		Reading: orNone(id.Serial), Threshold: orNone(n.Serial), Source: where(n.Range)}
 	switch {
@@ -227,7 +233,10 @@ func (e *Engine) bmc(ctx context.Context, talk func() error) error {
 	select {
 	case e.bmcs <- struct{}{}:
 		defer func() { <-e.bmcs }()
-		return talk()
+		if err := talk(); err != nil {
+			return obstacle{err}
+		}
+		return nil
 	case <-ctx.Done():
 		return ctx.Err()
 	}

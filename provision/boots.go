@@ -73,14 +73,13 @@ func (e *Engine) order(ctx context.Context, n *inventory.Node, act Action, kind 
 		return *b, e.resumeBoot(ctx, n, known)
 	}
 	power := ""
-	if err := e.bmc(ctx, func() (err error) { power, err = e.Baseboard.Power(ctx, n); return err }); err != nil {
+	if err := e.bmc(ctx, func() (err error) { power, err = e.board(n).Power(ctx, n); return err }); err != nil {
 		return BootRecord{}, err
 	}
-	id := BootID{ID: e.NewID(), Kind: kind, Image: img.Digest, Via: viaPowerOn,
+	id := BootID{ID: e.NewID(), Kind: kind, Image: img.Digest, Via: viaPowerOn, Rung: known.rung(),
 		// A netbooted image must come back by itself after a power cut, so it
-		// asks for the network at every boot; so does any second attempt,
-		// because some firmware forgets a one-time override.
-		Persistent: act.Attempt > 1 || kind == api.BootImage}
+		// asks for the network at every boot.
+		Persistent: known.rung() != RungOnce || kind == api.BootImage}
 	if power == "on" {
 		id.Via = viaPowerCycle
 		if kind == api.BootImage && act.Attempt == 1 && e.agentAnswers(ctx, n.Name, known) {
@@ -113,7 +112,7 @@ func (e *Engine) resumeBoot(ctx context.Context, n *inventory.Node, known Node) 
 	// The power action was announced; whether it was carried out is not
 	// known. A machine that is on is left alone: its DHCP decides.
 	power := ""
-	if err := e.bmc(ctx, func() (err error) { power, err = e.Baseboard.Power(ctx, n); return err }); err != nil {
+	if err := e.bmc(ctx, func() (err error) { power, err = e.board(n).Power(ctx, n); return err }); err != nil {
 		return err
 	}
 	if power == "on" {
@@ -127,7 +126,7 @@ func (e *Engine) resumeBoot(ctx context.Context, n *inventory.Node, known Node) 
 
 // setBoot asks the BMC for a network boot, which it reads back.
 func (e *Engine) setBoot(ctx context.Context, n *inventory.Node, id BootID) error {
-	if err := e.bmc(ctx, func() error { return e.Baseboard.SetBootPXE(ctx, n, id.Persistent) }); err != nil {
+	if err := e.bmc(ctx, func() error { return e.board(n).SetBootPXE(ctx, n, id.Persistent) }); err != nil {
 		return err
 	}
 	return e.recordOne(ctx, n.Name, EventOverride, OverrideData{BootID: id.ID})
@@ -138,7 +137,7 @@ func (e *Engine) power(ctx context.Context, n *inventory.Node, via string) error
 	if via == viaPowerCycle {
 		op = "cycle"
 	}
-	err := e.bmc(ctx, func() error { return e.Baseboard.SetPower(ctx, n, op) })
+	err := e.bmc(ctx, func() error { return e.board(n).SetPower(ctx, n, op) })
 	var unconfirmed *Unconfirmed
 	if errors.As(err, &unconfirmed) {
 		e.Log.Warn("power action not confirmed; waiting for the boot itself", "node", n.Name, "op", op, "error", err)
@@ -197,7 +196,11 @@ func (e *Engine) homecoming(ctx context.Context, n *inventory.Node, boot BootRec
 		}
 	}
 	if errors.Is(err, context.DeadlineExceeded) {
-		return known, errors.New(e.whyNoBoot(n, known, e.deadlineOf(boot.Kind)))
+		err := errors.New(e.whyNoBoot(n, known, e.deadlineOf(boot.Kind)))
+		if known.Boot != nil && len(known.Boot.Seen) == 0 {
+			return known, obstacle{err}
+		}
+		return known, err
 	}
 	if err != nil {
 		return known, err
@@ -262,6 +265,9 @@ func (e *Engine) bootChecks(n *inventory.Node, b *BootRecord) []acceptance.Check
 	src := where(n.Range)
 	override := acceptance.Check{Name: "boot.override", Verdict: acceptance.Pass, Part: "BMC " + n.BMC.Address.String(),
 		Reading: onceOr(b.Persistent) + " PXE, read back; boot by " + b.Via, Threshold: "read back as set", Source: overrideSource(n.BMC)}
+	if b.Rung != "" && b.Rung != RungOnce && b.Rung != RungPersistent {
+		override.Reading += ", after " + b.Rung.Does()
+	}
 	if b.Set.IsZero() {
 		// The controller was stopped between announcing and setting it, or the
 		// node booted by itself. That it came by the network is proven below.

@@ -46,6 +46,9 @@ type Archive interface {
 // BMCIdentity is what a BMC says of itself. Empty: it did not say.
 type BMCIdentity struct {
 	Manufacturer, Product, Serial, Firmware string
+	// Detour says by which protocol it was asked instead of the one declared
+	// first, and why; "" when it was not.
+	Detour string
 }
 
 // Refused is an answer that trying again does not change.
@@ -85,6 +88,8 @@ type Engine struct {
 	Journal   Journal
 	Archive   Archive
 	Baseboard Baseboard
+	Other     Baseboard // BMCs by the other protocol declared for them; nil: none is
+	Recovery  Recovery
 	Agents    Agents
 	Fabric    Fabric                                  // nil: no node that declares an HCA is validated
 	Signer    func(acceptance.Record) ([]byte, error) // the signed record
@@ -213,7 +218,7 @@ func (e *Engine) begin(ctx context.Context, plan Plan) error {
 				err = errors.Join(err, add(step.Name, EventRelease, ReasonData{Reason: "what held it has changed"}))
 			}
 			err = errors.Join(err, add(step.Name, EventStart, StartData{Redo: step.Redo, Reasons: step.Reasons,
-				Attempts: s.Attempts, Backoff: secondsOf(s.Backoff)}))
+				Attempts: s.Attempts, Backoff: secondsOf(s.Backoff), Ladder: step.Ladder}))
 		}
 	}
 	if err != nil {
@@ -279,9 +284,13 @@ func (e *Engine) attempt(ctx context.Context, n *inventory.Node, act Action) {
 			return
 		}
 	}
+	err := e.climb(ctx, n, act)
 	actx, cancel := context.WithTimeout(ctx, e.allowed(n, act.Proof))
 	defer cancel()
-	ev, err := e.perform(actx, n, act)
+	var ev PassedData
+	if err == nil {
+		ev, err = e.perform(actx, n, act)
+	}
 	if ctx.Err() != nil {
 		return
 	}
@@ -301,7 +310,7 @@ func (e *Engine) attempt(ctx context.Context, n *inventory.Node, act Action) {
 		if actx.Err() != nil && errors.Is(err, context.DeadlineExceeded) {
 			reason = fmt.Sprintf("%s did not end within %s: %s", act.Do, e.allowed(n, act.Proof), reason)
 		}
-		err = e.recordOne(ctx, n.Name, EventMissed, MissedData{Proof: act.Proof, Reason: reason})
+		err = e.recordOne(ctx, n.Name, EventMissed, MissedData{Proof: act.Proof, Reason: reason, Stuck: isObstacle(err)})
 	}
 	if err != nil && ctx.Err() == nil {
 		e.Log.Error("outcome not recorded", "node", n.Name, "error", err)

@@ -17,6 +17,8 @@ const (
 	EventSeen       = "seen"       // SeenData: a step of the boot path was seen on the wire
 	EventHello      = "hello"      // HelloData: the agent of the current boot used its token
 	EventRebooted   = "rebooted"   // AttemptData: the node boots again without having been told to
+	EventClimb      = "climb"      // ClimbData: a rung of the ladder is about to be taken
+	EventClimbed    = "climbed"    // ClimbData: what that rung asks for was done
 	EventPassed     = "passed"     // PassedData: a proof is in
 	EventMissed     = "missed"     // MissedData: no proof came; may be tried again
 	EventRefused    = "refused"    // RefusedData: proof of the contrary; trying again is no use
@@ -31,7 +33,7 @@ const (
 
 // NodeEvents lists the kinds that are about one node.
 func NodeEvents() []string {
-	return []string{EventStart, EventAttempt, EventPowered, EventOverride, EventSeen, EventHello, EventRebooted, EventPassed,
+	return []string{EventStart, EventAttempt, EventPowered, EventOverride, EventSeen, EventHello, EventRebooted, EventClimb, EventClimbed, EventPassed,
 		EventMissed, EventRefused, EventQuarantine, EventRelease, EventMaintain, EventReturn, EventForget}
 }
 
@@ -39,8 +41,9 @@ func NodeEvents() []string {
 type StartData struct {
 	Redo     []State  `json:"redo,omitempty"` // proofs to seek anew
 	Reasons  []string `json:"reasons,omitempty"`
-	Attempts int      `json:"attempts"` // of one transition
-	Backoff  Seconds  `json:"backoff"`  // before the first retry; doubles
+	Attempts int      `json:"attempts"`         // of one transition
+	Backoff  Seconds  `json:"backoff"`          // before the first retry; doubles
+	Ladder   []Rung   `json:"ladder,omitempty"` // what may be done to boot it, in this order
 }
 
 // AttemptData announces an attempt before it acts.
@@ -58,12 +61,21 @@ type BootID struct {
 	Image      string `json:"image"`      // digest of the manifest to boot
 	Via        string `json:"via"`        // power-on, power-cycle, agent-reboot, itself
 	Persistent bool   `json:"persistent"` // boot override asked for
+	Rung       Rung   `json:"rung,omitempty"`
+}
+
+// ClimbData is what a rung asks for before the boot is tried again.
+type ClimbData struct {
+	Rung Rung `json:"rung"`
 }
 
 // PoweredData is a power action that the BMC confirmed.
 type PoweredData struct {
 	Op    string `json:"op"`    // on, off, cycle, soft, reset
 	Power string `json:"power"` // read back: on, off
+	// Detour, of a status, says by which protocol the BMC was asked instead of the
+	// declared one, and why.
+	Detour string `json:"detour,omitempty"`
 }
 
 // OverrideData is a boot override that the BMC read back as set.
@@ -104,6 +116,7 @@ type PassedData struct {
 type MissedData struct {
 	Proof  State  `json:"proof"`
 	Reason string `json:"reason"`
+	Stuck  bool   `json:"stuck,omitempty"` // a boot that did not get past the BMC or the firmware
 }
 
 // RefusedData records proof of the contrary.

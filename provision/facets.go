@@ -124,19 +124,29 @@ func (r *facetReader) bmc(n *inventory.Node, f *facetList) {
 	}
 	f.set("bmc.address", b.Address.String(), b.Range)
 	f.set("bmc.protocol", b.Protocol, b.Range)
-	if b.Credential == nil {
+	r.credential("bmc.", b.Credential, f)
+	if o := b.Other; o != nil {
+		f.set("bmc.other."+o.Protocol, o.Address.String(), o.Range)
+		if o.Credential != b.Credential {
+			r.credential("bmc.other.", o.Credential, f)
+		}
+	}
+}
+
+func (r *facetReader) credential(prefix string, c *inventory.Credential, f *facetList) {
+	if c == nil {
 		return
 	}
-	f.set("bmc.username", b.Credential.Username, b.Credential.Range)
+	f.set(prefix+"username", c.Username, c.Range)
 	if r.want.Key == nil {
 		return
 	}
-	if _, ok := r.prints[b.Credential]; !ok {
+	if _, ok := r.prints[c]; !ok {
 		mac := hmac.New(sha256.New, r.want.Key)
-		fmt.Fprintf(mac, "credential\x00%s\x00%s", b.Credential.Username, b.Credential.Password.Reveal())
-		r.prints[b.Credential] = "fingerprint " + hex.EncodeToString(mac.Sum(nil))[:12]
+		fmt.Fprintf(mac, "credential\x00%s\x00%s", c.Username, c.Password.Reveal())
+		r.prints[c] = "fingerprint " + hex.EncodeToString(mac.Sum(nil))[:12]
 	}
-	f.set("bmc.credential", r.prints[b.Credential], b.Credential.Range)
+	f.set(prefix+"credential", r.prints[c], c.Range)
 }
 
 func hardwareFacets(h *inventory.Hardware) []facet {

@@ -53,8 +53,10 @@ var rules = []Rule{
 	{EventSeen, []class{working, done}, "adds a step to the current boot", onSeen},
 	{EventHello, []class{working, done}, "admits the agent of the current boot, once", onHello},
 	{EventRebooted, []class{working, done}, "gives a boot that nobody ordered an identity of its own; what was checked in the boot before it falls", onRebooted},
+	{EventClimb, []class{working}, "notes what is about to be done to the node's BMC, or to its power at the PDU, before its boot is tried again", onClimb},
+	{EventClimbed, []class{working}, "notes that it was done: it is not repeated in this step", onClimbed},
 	{EventPassed, []class{working}, "adds the proof, enters the last state now proven, and seeks the next proof", onPassed},
-	{EventMissed, []class{working}, "tries again after a pause that doubles, from an earlier proof where the agent is gone; with no attempt left: failed", onMissed},
+	{EventMissed, []class{working}, "tries again after a pause that doubles, from an earlier proof where the agent is gone; a boot from the next rung of the ladder; with no attempt left: failed", onMissed},
 	{EventRefused, []class{working}, "failed, or quarantined when a person must act first", onRefused},
 	{EventQuarantine, []class{working, done, stopped, untouched}, "quarantined", hold(Quarantined)},
 	{EventRelease, []class{held}, "returns to the last state proven; after a person's quarantine nothing but the BMC counts as proven", onRelease},
@@ -96,6 +98,7 @@ func onStart(n *Node, ev Event, now time.Time) ([]Action, error) {
 	}
 	n.Active, n.Limit, n.Backoff = true, max(d.Attempts, 1), d.Backoff.Duration()
 	n.Attempts, n.Started, n.Refused = map[State]int{}, time.Time{}, nil
+	n.Ladder, n.Rung, n.Climb = d.Ladder, 0, nil
 	n.State, n.History = "", nil // a bring-up's history starts with it
 	n.enter(n.proven(), ev.Time, "", "")
 	if n.wanted() == "" {
@@ -152,6 +155,9 @@ func onPowered(n *Node, ev Event, now time.Time) ([]Action, error) {
 		return nil, err
 	}
 	n.Power = d.Power
+	if d.Op == opStatus {
+		n.Detour = d.Detour
+	}
 	if n.Boot != nil && (d.Op == "on" || d.Op == "cycle" || d.Op == "reset") && n.Boot.Powered.IsZero() {
 		n.Boot.Powered = ev.Time
 	}
@@ -218,12 +224,25 @@ func onMissed(n *Node, ev Event, now time.Time) ([]Action, error) {
 		// the machine is on: it counts all the same, or it is retried for ever.
 		n.Attempts[d.Proof]++
 	}
+	n.Climb = n.Climb.end(ev.Time) // what failed is not repeated
 	n.Started = time.Time{}
-	tries := n.Attempts[d.Proof]
-	if tries >= n.Limit {
+	tries, limit, next := n.Attempts[d.Proof], n.Limit, ""
+	if d.Proof == Enrolled || d.Proof == Provisioned {
+		if d.Stuck {
+			limit = max(limit, tries+len(n.ladder())-1-n.Rung) // as long as there are rungs
+		}
+		if tries < limit && n.climbs(d.Stuck) && n.rung() != RungPersistent {
+			next = "; next: " + n.rung().Does()
+		}
+	}
+	if tries >= limit {
+		ladder := ""
+		if d.Stuck {
+			ladder = "; tried in order: " + n.tried()
+		}
 		n.Active = false
 		n.Refused = &Refusal{Proof: d.Proof}
-		n.enter(Failed, ev.Time, fmt.Sprintf("%s (attempt %d of %d)", d.Reason, tries, n.Limit), "")
+		n.enter(Failed, ev.Time, fmt.Sprintf("%s (attempt %d of %d)%s", d.Reason, tries, limit, ladder), "")
 		return nil, nil
 	}
 	if st, ok := StageOf(d.Proof); ok && st.FallBack != "" {
@@ -231,9 +250,29 @@ func onMissed(n *Node, ev Event, now time.Time) ([]Action, error) {
 			delete(n.Proofs, Chain[i].State)
 		}
 	}
-	n.enter(n.proven(), ev.Time, fmt.Sprintf("%s; trying again (attempt %d of %d failed)", d.Reason, tries, n.Limit), "")
+	n.enter(n.proven(), ev.Time, fmt.Sprintf("%s; trying again (attempt %d of %d failed)%s", d.Reason, tries, limit, next), "")
 	pause := n.Backoff << min(max(tries-1, 0), 4)
 	return n.next(now.Add(pause)), nil
+}
+
+func onClimb(n *Node, ev Event, now time.Time) ([]Action, error) {
+	d, err := decode[ClimbData](ev)
+	if err != nil {
+		return nil, err
+	}
+	n.Climb = &Climb{Rung: d.Rung, At: ev.Time}
+	return nil, nil
+}
+
+func onClimbed(n *Node, ev Event, now time.Time) ([]Action, error) {
+	d, err := decode[ClimbData](ev)
+	if err != nil {
+		return nil, err
+	}
+	if n.Climb.begun(d.Rung) {
+		n.Climb = n.Climb.end(ev.Time)
+	}
+	return nil, nil
 }
 
 func onRefused(n *Node, ev Event, now time.Time) ([]Action, error) {

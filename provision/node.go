@@ -11,21 +11,25 @@ import (
 type Node struct {
 	Name     string          `json:"name"`
 	State    State           `json:"state"`
-	Reason   string          `json:"reason"` // why it failed, is quarantined or in maintenance; or what is being retried
-	Since    time.Time       `json:"since"`  // when it entered State
-	Active   bool            `json:"active"` // a plan step is being carried out
-	Power    string          `json:"power"`  // last confirmed: on, off, or "" when never read
+	Reason   string          `json:"reason"`           // why it failed, is quarantined or in maintenance; or what is being retried
+	Since    time.Time       `json:"since"`            // when it entered State
+	Active   bool            `json:"active"`           // a plan step is being carried out
+	Power    string          `json:"power"`            // last confirmed: on, off, or "" when never read
+	Detour   string          `json:"detour,omitempty"` // by which protocol its BMC was asked instead of the declared one, and why
 	Proofs   map[State]Proof `json:"proofs"`
-	Attempts map[State]int   `json:"attempts"`    // tries of each proof since the step started
-	Limit    int             `json:"limit"`       // of one transition
-	Backoff  time.Duration   `json:"backoff_ns"`  // before the first retry
-	Deadline time.Duration   `json:"deadline_ns"` // of the current attempt
-	Started  time.Time       `json:"started"`     // when the current attempt began
-	Boot     *BootRecord     `json:"boot"`        // the boot under way, or the last one
-	Previous *BootRecord     `json:"previous"`    // the one before it
-	Adapters []Adapter       `json:"adapters"`    // that the last inspection found
-	History  []Entry         `json:"history"`     // states entered since the step started, oldest first
-	Refused  *Refusal        `json:"refused"`     // what a failed or quarantined node rests on
+	Attempts map[State]int   `json:"attempts"`         // tries of each proof since the step started
+	Limit    int             `json:"limit"`            // of one transition
+	Ladder   []Rung          `json:"ladder,omitempty"` // what may be done to boot it in this step, in order
+	Rung     int             `json:"rung"`             // place on the ladder, from 0
+	Climb    *Climb          `json:"climb,omitempty"`  // what was done of the ladder last, before a boot
+	Backoff  time.Duration   `json:"backoff_ns"`       // before the first retry
+	Deadline time.Duration   `json:"deadline_ns"`      // of the current attempt
+	Started  time.Time       `json:"started"`          // when the current attempt began
+	Boot     *BootRecord     `json:"boot"`             // the boot under way, or the last one
+	Previous *BootRecord     `json:"previous"`         // the one before it
+	Adapters []Adapter       `json:"adapters"`         // that the last inspection found
+	History  []Entry         `json:"history"`          // states entered since the step started, oldest first
+	Refused  *Refusal        `json:"refused"`          // what a failed or quarantined node rests on
 }
 
 // Proof is the evidence by which a state was entered.
@@ -41,6 +45,24 @@ type Refusal struct {
 	Person   bool              `json:"person"`
 	Evidence string            `json:"evidence"`
 	Facets   map[string]string `json:"facets"`
+}
+
+// Climb is what a rung asks for before the boot is tried again.
+type Climb struct {
+	Rung  Rung      `json:"rung"`
+	At    time.Time `json:"at"`    // when it was announced
+	Ended time.Time `json:"ended"` // when it was done, or had failed; zero before
+}
+
+func (c *Climb) begun(r Rung) bool { return c != nil && c.Rung == r }
+func (c *Climb) ended(r Rung) bool { return c.begun(r) && !c.Ended.IsZero() }
+
+// end is c, ended. It is a copy.
+func (c *Climb) end(at time.Time) *Climb {
+	if c == nil || !c.Ended.IsZero() {
+		return c
+	}
+	return &Climb{Rung: c.Rung, At: c.At, Ended: at}
 }
 
 // BootRecord follows one boot.

@@ -45,6 +45,7 @@ type PlanStep struct {
 	Reasons    []string   `json:"reasons"`
 	Changes    []Change   `json:"changes,omitempty"` // the declared values among the reasons
 	Disruption Disruption `json:"disruption"`
+	Ladder     []Rung     `json:"ladder,omitempty"` // what may be done to boot it, in this order
 	Redo       []State    `json:"redo,omitempty"`
 	Release    bool       `json:"release,omitempty"` // what held it has changed
 	Replace    bool       `json:"replace,omitempty"` // proven anew by request
@@ -153,6 +154,9 @@ func (s *PlanStep) decide(r *facetReader, n *inventory.Node, known Node) {
 		}
 	}
 	s.cost(n, known, missing, r.want.Cluster.Lab != nil)
+	if s.Disruption.PowerCycles+s.Disruption.Reboots > 0 {
+		s.Ladder = LadderOf(n, r.want.Cluster.Settings)
+	}
 	for _, w := range r.cabling.unchecked(n) {
 		s.Reasons = append(s.Reasons, w.Part+": "+w.Reading)
 	}

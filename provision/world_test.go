@@ -82,7 +82,14 @@ func (s *shelf) Get(d string) ([]byte, error) {
 type world struct {
 	mu       sync.Mutex
 	machines map[string]*machine
-	engine   *Engine // whom they call
+	engine   *Engine                 // whom they call
+	done     func(node, what string) // called for what is done to a machine; nil: nobody looks
+}
+
+func (w *world) did(m *machine, what string) {
+	if w.done != nil {
+		w.done(m.node.Name, what)
+	}
 }
 
 type machine struct {
@@ -93,11 +100,18 @@ type machine struct {
 	agent  *api.Hello // who runs on it now
 	polled time.Time
 
-	ons, cycles, reboots int // what was done to it
+	ons, cycles, reboots int  // what was done to it
+	resets               int  // of its BMC
+	reverts              bool // its BMC does not keep the override, until it is reset
+	revertsHere          bool // so it is by its first protocol, for ever
+	byOther              bool // it is asked by its other protocol
+	stays                bool // its BMC does not come back from a reset
+	hangs                bool // after the boot services have served it
 	ignoreOnce           bool
 	ignoreAll            bool
 	mute                 bool     // does what it is told and does not answer
 	refuse, refuseBoot   *Refused // the login, at the identity or at the boot override
+	detour               string   // of whoever asks its BMC
 	disksLess            int
 	badRoot              bool
 	muteAfter            int // the BMC stops answering after so many power reads; 0: never
@@ -111,7 +125,7 @@ func (w *world) Identity(_ context.Context, n *inventory.Node) (BMCIdentity, err
 	if r := w.machine(n).refuse; r != nil {
 		return BMCIdentity{}, r
 	}
-	return BMCIdentity{Serial: n.Serial, Firmware: "1.0"}, nil
+	return BMCIdentity{Serial: n.Serial, Firmware: "1.0", Detour: w.machine(n).detour}, nil
 }
 
 func (w *world) Power(_ context.Context, n *inventory.Node) (string, error) {
@@ -129,17 +143,48 @@ func (w *world) SetBootPXE(_ context.Context, n *inventory.Node, persistent bool
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	m := w.machine(n)
-	if m.refuseBoot != nil {
+	switch {
+	case m.refuseBoot != nil:
 		return m.refuseBoot
+	case m.reverts || m.revertsHere && !m.byOther:
+		return errors.New("accepted the boot override and did not keep it")
 	}
 	m.pxe, m.sticky = true, persistent
 	return nil
+}
+
+func (w *world) ResetBMC(_ context.Context, n *inventory.Node) error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	m := w.machine(n)
+	m.resets++
+	w.did(m, "bmc-reset")
+	if m.stays {
+		return errors.New("restarted, and not back 5m later")
+	}
+	m.reverts = false
+	return nil
+}
+
+// other is the BMCs of a world by their other protocol.
+type other struct{ *world }
+
+func (o other) SetBootPXE(ctx context.Context, n *inventory.Node, persistent bool) error {
+	o.mu.Lock()
+	o.machine(n).byOther = true
+	o.mu.Unlock()
+	err := o.world.SetBootPXE(ctx, n, persistent)
+	o.mu.Lock()
+	o.machine(n).byOther = false
+	o.mu.Unlock()
+	return err
 }
 
 func (w *world) SetPower(_ context.Context, n *inventory.Node, op string) error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	m := w.machine(n)
+	w.did(m, op)
 	switch op {
 	case "on":
 		m.ons++
@@ -176,6 +221,9 @@ func (w *world) netboot(m *machine) {
 		w.mu.Unlock()
 		if e != nil && hello == nil {
 			hello = w.load(e, m)
+		}
+		if hello != nil && m.hangs {
+			return
 		}
 		if e != nil && hello != nil && w.callHome(e, m, *hello) {
 			return
@@ -336,7 +384,7 @@ func (r rig) engine(t testing.TB) (*Engine, Known) {
 	t.Helper()
 	e := &Engine{Want: r.want, BringUp: Image{Name: "bring-up", Digest: "sha256:bringup", Kernel: "6.1"},
 		Images:  map[string]Image{"compute": {Name: "compute", Digest: r.want.Images["compute"], Root: "sha256:root", Kernel: "6.1"}},
-		Journal: r.log, Archive: r.shelf, Baseboard: r.world, Agents: r.world, Fabric: r.fabric, Lab: true, Engine: acceptance.EngineNode,
+		Journal: r.log, Archive: r.shelf, Baseboard: r.world, Other: other{r.world}, Recovery: r.world, Agents: r.world, Fabric: r.fabric, Lab: true, Engine: acceptance.EngineNode,
 		Signer: func(acceptance.Record) ([]byte, error) { return []byte("signed"), nil },
 		Now:    time.Now, NewID: func() string { return fmt.Sprintf("boot%d", bootCount.Add(1)) },
 		Log: slog.New(slog.NewTextHandler(io.Discard, nil))}

@@ -197,7 +197,7 @@ func (a *app) carryOut(ctx context.Context, s *site, e *provision.Engine, plan p
 		return err
 	}
 	defer boards.Close()
-	e.Baseboard = boards
+	e.Baseboard, e.Other, e.Recovery = boards, boards.byOther(), boards
 	reader, err := a.newFabricReader(s, e.Log)
 	if err != nil {
 		return err

@@ -17,9 +17,11 @@ import (
 // boards speaks to the declared BMCs, to each by the protocol declared for it. It
 // is the engine's provision.Baseboard.
 type boards struct {
-	cluster *inventory.Cluster
-	ipmi    *bmc.Client
-	redfish *redfish.Client
+	cluster  *inventory.Cluster
+	ipmi     *bmc.Client
+	redfish  *redfish.Client
+	silences *silences
+	swapped  bool // what is declared by two protocols is asked by the second first
 }
 
 // pinsFile holds the certificates of the BMCs that speak Redfish, in the state
@@ -29,14 +31,14 @@ const pinsFile = "bmc-certificates"
 // newBoards makes the clients; Close ends their sessions. log may be nil.
 func (s *site) newBoards(log *slog.Logger) (*boards, error) {
 	pins := &redfish.PinFile{Path: s.path(pinsFile)}
-	if slices.ContainsFunc(s.Cluster.Nodes, func(n *inventory.Node) bool { return n.BMC != nil && n.BMC.Protocol == "redfish" }) {
+	if slices.ContainsFunc(s.Cluster.Nodes, func(n *inventory.Node) bool { return n.BMC.By("redfish") != nil }) {
 		if _, err := s.mkdir(); err != nil {
 			return nil, err
 		}
 	}
-	atOnce := s.Cluster.Settings.BMCConcurrency
-	return &boards{cluster: s.Cluster, ipmi: &bmc.Client{Log: log, Concurrency: atOnce},
-		redfish: &redfish.Client{Log: log, Concurrency: atOnce, Pins: pins}}, nil
+	atOnce, restart := s.Cluster.Settings.BMCConcurrency, s.Cluster.Settings.BMCRestart
+	return &boards{cluster: s.Cluster, silences: &silences{log: log}, ipmi: &bmc.Client{Log: log, Concurrency: atOnce, BMCQuiet: restart},
+		redfish: &redfish.Client{Log: log, Concurrency: atOnce, BMCQuiet: restart, Pins: pins}}, nil
 }
 
 // Close deletes the sessions that are kept, also after Ctrl-C.
@@ -45,9 +47,8 @@ func (b *boards) Close() { b.redfish.Close() }
 // leave ends the session with a node's BMC that will not be asked again: its
 // table of sessions is small.
 func (b *boards) leave(n *inventory.Node) {
-	if n.BMC.Protocol == "redfish" {
-		at := bmcAddress(n.BMC)
-		b.redfish.Forget(redfish.Endpoint{Node: n.Name, Address: at})
+	if r := n.BMC.By("redfish"); r != nil {
+		b.redfish.Forget(redfish.Endpoint{Node: n.Name, Address: bmcAddress(r)})
 	}
 }
 
@@ -58,22 +59,26 @@ type board interface {
 	Power(ctx context.Context) (string, error)
 	SetPower(ctx context.Context, op string) error
 	SetBootPXE(ctx context.Context, persistent bool) error
+	ResetBMC(ctx context.Context) error
 }
 
 // of is a node's BMC with its credential.
-func (b *boards) of(n *inventory.Node) (board, error) {
-	at := b.cluster.DeclaredAt(n.BMC.Range)
-	c := n.BMC.Credential
+func (b *boards) of(n *inventory.Node) (board, error) { return b.pairOf(n) }
+
+// by is a node's BMC by one protocol.
+func (b *boards) by(n *inventory.Node, declared *inventory.BMC) (board, error) {
+	at := b.cluster.DeclaredAt(declared.Range)
+	c := declared.Credential
 	switch {
 	case c == nil:
-		return nil, &provision.Refused{Reason: fmt.Sprintf("BMC %s (%s) has no credential", n.BMC.Address, at), Person: true}
+		return nil, &provision.Refused{Reason: fmt.Sprintf("BMC %s (%s) has no credential", declared.Address, at), Person: true}
 	case c.Password == "":
-		return nil, &provision.Refused{Reason: fmt.Sprintf("BMC %s (%s): the password of credential %q is not set", n.BMC.Address, at, c.Name), Person: true}
-	case n.BMC.Protocol == "redfish":
-		ep := redfish.Endpoint{Node: n.Name, Address: bmcAddress(n.BMC), Username: c.Username, Password: c.Password, DeclaredAt: at}
+		return nil, &provision.Refused{Reason: fmt.Sprintf("BMC %s (%s): the password of credential %q is not set", declared.Address, at, c.Name), Person: true}
+	case declared.Protocol == "redfish":
+		ep := redfish.Endpoint{Node: n.Name, Address: bmcAddress(declared), Username: c.Username, Password: c.Password, DeclaredAt: at}
 		return boardOf[redfish.Endpoint, *redfish.Session]{b.redfish, ep, redfishIdentity}, nil
 	}
-	ep := bmc.Endpoint{Node: n.Name, Address: bmcAddress(n.BMC), Username: c.Username, Password: c.Password, DeclaredAt: at}
+	ep := bmc.Endpoint{Node: n.Name, Address: bmcAddress(declared), Username: c.Username, Password: c.Password, DeclaredAt: at}
 	return boardOf[bmc.Endpoint, *bmc.Session]{b.ipmi, ep, ipmiIdentity}, nil
 }
 
@@ -148,6 +153,15 @@ func (b *boards) SetBootPXE(ctx context.Context, n *inventory.Node, persistent b
 	return final(d.SetBootPXE(ctx, persistent))
 }
 
+// ResetBMC implements provision.Recovery.
+func (b *boards) ResetBMC(ctx context.Context, n *inventory.Node) error {
+	d, err := b.of(n)
+	if err != nil {
+		return err
+	}
+	return final(d.ResetBMC(ctx))
+}
+
 // dialogue is a conversation with a BMC, in either protocol.
 type dialogue interface {
 	Power(ctx context.Context) (bmc.PowerState, error)
@@ -160,6 +174,7 @@ type client[E any, S dialogue] interface {
 	Power(ctx context.Context, ep E) (bmc.PowerState, error)
 	SetPower(ctx context.Context, ep E, action bmc.PowerAction) error
 	SetBoot(ctx context.Context, ep E, o bmc.Override) error
+	ResetBMC(ctx context.Context, ep E) error
 }
 
 // boardOf is a BMC by one of the protocols.
@@ -193,6 +208,8 @@ func (b boardOf[E, S]) SetPower(ctx context.Context, op string) error {
 func (b boardOf[E, S]) SetBootPXE(ctx context.Context, persistent bool) error {
 	return b.client.SetBoot(ctx, b.ep, bmc.Override{Device: bmc.BootPXE, Persistent: persistent, EFI: true})
 }
+
+func (b boardOf[E, S]) ResetBMC(ctx context.Context) error { return b.client.ResetBMC(ctx, b.ep) }
 
 func ipmiIdentity(ctx context.Context, s *bmc.Session) (provision.BMCIdentity, error) {
 	id, err := s.Identity(ctx)

@@ -31,6 +31,8 @@ func faultCases() []faultCase {
 		{name: "override ignored", run: testOverrideIgnored},
 		{name: "one-time override ignored", run: testOneTimeOverrideIgnored},
 		{name: "override reverted", run: testOverrideReverted},
+		{name: "ladder", run: testLadder},
+		{name: "ladder of two protocols", run: testLadderOfTwo},
 		{name: "wrong mac", run: testWrongMAC},
 		{name: "other hardware", run: testOtherHardware},
 		{name: "image digest", run: testImageDigest},
@@ -128,6 +130,7 @@ type rackSpec struct {
 	passwords map[int]string    // of the BMC of a node, by number, where it is another
 	note      string            // a comment, to change the inventory by
 	protocol  string            // of the BMCs; "": ipmi
+	both      bool              // the BMCs are declared by Redfish as well
 	hardware  string            // blocks more of the hardware
 	accept    string            // blocks more of the acceptance
 	fabric    string            // switches and fabrics
@@ -163,11 +166,15 @@ func (s rackSpec) write(t *testing.T, dir string) {
 			credential = fmt.Sprintf("credential.bmc%d", i)
 			fmt.Fprintf(&nodes, "credential \"bmc%d\" {\n  username = \"admin\"\n  password = %q\n}\n", i, p)
 		}
+		other := ""
+		if s.both {
+			other = "\n    redfish {}"
+		}
 		protocol := s.protocol
 		if protocol == "" {
 			protocol = "ipmi"
 		}
-		fmt.Fprintf(&nodes, nodeText, nodeName(i), nodeName(i), bmcAddr(i), protocol, credential, nodeMAC(i), nodeAddr(i))
+		fmt.Fprintf(&nodes, nodeText, nodeName(i), nodeName(i), bmcAddr(i), protocol, credential, other, nodeMAC(i), nodeAddr(i))
 	}
 	writeFile(t, filepath.Join(dir, "nodes.hcl"), nodes.String())
 	writeFile(t, filepath.Join(dir, "images", "compute", "image.hcl"), "packages = []\n")
@@ -182,6 +189,7 @@ controller {
   concurrency = 200
   attempts    = %d
   backoff     = "200ms"
+  bmc_restart = "400ms"
   deadlines = {
 %s  }
 }
@@ -243,7 +251,7 @@ const nodeText = `node %q {
   bmc {
     address    = %q
     protocol   = %q
-    credential = %s
+    credential = %s%s
   }
   nic "boot" {
     mac     = %q

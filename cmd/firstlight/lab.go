@@ -97,9 +97,9 @@ func (a *app) loadLab(dir string) (*site, error) {
 // labSpeaks refuses a lab whose BMCs would not answer as they are declared to.
 func (s *site) labSpeaks() error {
 	for _, n := range s.Cluster.Nodes {
-		if n.BMC != nil && n.BMC.Protocol != "ipmi" {
+		if b := n.BMC.By("redfish"); b != nil {
 			return fmt.Errorf("%s: its BMC is declared to speak %s (%s), and those of a lab's machines speak ipmi only: declare that",
-				n.Name, n.BMC.Protocol, s.Cluster.DeclaredAt(n.BMC.Range))
+				n.Name, b.Protocol, s.Cluster.DeclaredAt(b.Range))
 		}
 	}
 	return nil

@@ -23,6 +23,7 @@ type powerRow struct {
 	Power     string `json:"power"`
 	Error     string `json:"error"`
 	ElapsedMS int64  `json:"elapsed_ms"`
+	Detour    string `json:"detour,omitempty"` // by which protocol it was asked instead of the declared one, and why
 }
 
 func (a *app) powerCommand() *cobra.Command {
@@ -31,6 +32,8 @@ func (a *app) powerCommand() *cobra.Command {
 		Short: "Read or change power through the BMCs",
 		Long: `Read or change the power of nodes through their BMCs. Every change is read
 back. All but status need -target: no node is disrupted that was not named.
+A BMC that is declared by two protocols is asked by the second what it does not
+answer by the first, and that is said.
 Exits 1 when a BMC did not answer or did not do as told.`,
 		Example: `  firstlight power status racks/a
   firstlight power cycle -target hnode017 racks/a
@@ -89,6 +92,17 @@ func powerAll(ctx context.Context, boards *boards, nodes []*inventory.Node, op s
 	var wg sync.WaitGroup
 	var eps []bmc.Endpoint
 	var of []int // row of each endpoint
+	ask := func(i int, b board, before time.Duration) {
+		slots <- struct{}{}
+		defer func() { <-slots }()
+		defer boards.leave(nodes[i])
+		start := time.Now()
+		power, err := powerOne(ctx, b, op)
+		rows[i].set(power, before+time.Since(start), err)
+		if p, ok := b.(pair); ok && err == nil {
+			rows[i].Detour = p.detour()
+		}
+	}
 	for i, n := range nodes {
 		rows[i].Name = n.Name
 		if n.BMC == nil {
@@ -100,21 +114,19 @@ func powerAll(ctx context.Context, boards *boards, nodes []*inventory.Node, op s
 			rows[i].Error = err.Error()
 			continue
 		}
-		if ipmi, ok := b.(boardOf[bmc.Endpoint, *bmc.Session]); ok && op == "status" {
-			eps, of = append(eps, ipmi.ep), append(of, i)
+		if ep, ok := firstByIPMI(b); ok && op == "status" {
+			eps, of = append(eps, ep), append(of, i)
 			continue
 		}
-		wg.Go(func() {
-			slots <- struct{}{}
-			defer func() { <-slots }()
-			defer boards.leave(n)
-			start := time.Now()
-			power, err := powerOne(ctx, b, op)
-			rows[i].set(power, time.Since(start), err)
-		})
+		wg.Go(func() { ask(i, b, 0) })
 	}
 	boards.ipmi.PowerAll(ctx, eps, func(i int, r bmc.PowerReading) {
-		rows[of[i]].set(string(r.State), r.Elapsed, r.Err)
+		row := of[i]
+		if p := boards.second(nodes[row], r.Err); p != nil && ctx.Err() == nil {
+			wg.Go(func() { ask(row, p, r.Elapsed) })
+			return
+		}
+		rows[row].set(string(r.State), r.Elapsed, r.Err)
 	})
 	wg.Wait()
 	return rows
@@ -165,6 +177,8 @@ func (a *app) printPower(rows []powerRow) error {
 		for _, r := range rows {
 			if r.Error != "" {
 				fmt.Fprintf(a.stderr, "%s: %s (after %d ms)\n", r.Name, r.Error, r.ElapsedMS)
+			} else if r.Detour != "" {
+				fmt.Fprintf(a.stderr, "%s: %s\n", r.Name, r.Detour)
 			}
 		}
 	}

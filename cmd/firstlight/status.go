@@ -107,6 +107,9 @@ func statusRows(nodes []*inventory.Node, known provision.Known, reading *fabricR
 				r.Reason = fmt.Sprintf("%s under way or to be resumed", pending[0].Do)
 			}
 		}
+		if r.Reason == "" && k.Detour != "" {
+			r.Reason = "its BMC was " + k.Detour
+		}
 		rows = append(rows, r)
 	}
 	return rows

@@ -118,11 +118,14 @@ func (b *BMC) setBootOptions(_ context.Context, _ *handlers.HandlerContext, req 
 		o.ack = [2]byte{0, o.ack[1]&^data[0] | data[1]&data[0]}
 	case paramBootFlags:
 		detail = fmt.Sprintf("% x", data[:5])
-		if b.Faults.RevertBootOverride {
+		if b.Faults.RevertBootOverride || b.Faults.RevertUntilReset {
 			detail += " (reverted)"
 			break
 		}
 		copy(o.flags[:], data)
+		if b.Faults.IgnoreEFI {
+			o.flags[0] &^= flagEFI
+		}
 		o.expires = time.Time{}
 		if o.flags[0]&flagValid != 0 {
 			o.expires = b.clock().Add(bootOptionsLifetime)

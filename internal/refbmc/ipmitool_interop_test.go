@@ -62,6 +62,7 @@ func TestIpmitool(t *testing.T) {
 				{"chassis power soft", []string{"Soft"}, false},
 				{"chassis power on", []string{"Up/On"}, true},
 				{"chassis power off", []string{"Down/Off"}, false},
+				{"mc reset cold", []string{"Sent cold reset command to MC"}, false},
 			}
 			for _, s := range steps {
 				out, err := ipmitool(t, addr, suite, testPassword, strings.Fields(s.cmd)...)

@@ -86,6 +86,10 @@ func (w *powerWorker) chassisControl(ctx context.Context, h *handlers.HandlerCon
 	if !on && (op.kind == "power-cycle" || op.kind == "reset") {
 		return nil, types.CodeNotSupported, nil // D5h: not in the present state
 	}
+	if w.bmc.lies() {
+		w.bmc.event(op.kind, "not done")
+		return nil, types.CodeOK, nil
+	}
 	select {
 	case w.ops <- op:
 	default:
@@ -101,6 +105,12 @@ func (w *powerWorker) chassisControl(ctx context.Context, h *handlers.HandlerCon
 	case <-ctx.Done():
 	}
 	return nil, types.CodeOK, nil
+}
+
+func (b *BMC) lies() bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.Faults.Lie
 }
 
 // powerOn looks again, because an operation queued before it may have done it.

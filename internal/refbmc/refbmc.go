@@ -48,6 +48,10 @@ type Machine interface {
 type Faults struct {
 	IgnoreBootOverride bool // accepts and reads back the override, and boots its default
 	RevertBootOverride bool // answers OK to the override and does not keep it
+	RevertUntilReset   bool // so it does until the BMC is restarted
+	IgnoreEFI          bool // keeps the override, to boot by the legacy BIOS
+	Lie                bool // answers OK to a chassis control and does nothing
+	IgnoreReset        bool // answers OK to Cold Reset and goes on as before
 	Silent             bool // receives and never answers
 }
 
@@ -55,8 +59,8 @@ type Faults struct {
 type Event struct {
 	Time time.Time
 	// Kind is "login-attempt" (a RAKP message 1 came), "login", "login-refused",
-	// "power-on", "power-off", "soft-off", "power-cycle", "reset" or
-	// "boot-override".
+	// "power-on", "power-off", "soft-off", "power-cycle", "reset",
+	// "boot-override" or "bmc-reset".
 	Kind   string
 	Detail string
 }
@@ -78,9 +82,10 @@ type BMC struct {
 	Ready   func(netip.AddrPort) // called once, when the socket is bound; nil: nobody waits
 	Log     *slog.Logger         // nil: silent
 
-	mu   sync.Mutex // guards Faults and boot
-	boot bootOptions
-	now  func() time.Time // tests advance it; nil: time.Now
+	mu       sync.Mutex // guards Faults, boot and restarts
+	boot     bootOptions
+	restarts restarts
+	now      func() time.Time // tests advance it; nil: time.Now
 }
 
 // SetFaults changes the faults of a BMC that serves.
@@ -88,12 +93,6 @@ func (b *BMC) SetFaults(f Faults) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.Faults = f
-}
-
-func (b *BMC) faults() Faults {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.Faults
 }
 
 // Serve binds the socket and answers until ctx ends; it then closes the socket
@@ -123,7 +122,7 @@ func (b *BMC) Serve(ctx context.Context) error {
 
 	ctx, cancel := context.WithCancel(ctx)
 	power := &powerWorker{bmc: b, ops: make(chan powerOp, 4)}
-	srv := server.NewServer(state, &wire{UDPConn: sock, bmc: b}, server.WithHandlerRegistry(b.registry(power)))
+	srv := server.NewServer(state, &wire{UDPConn: sock, bmc: b, state: state}, server.WithHandlerRegistry(b.registry(power)))
 	var worker sync.WaitGroup
 	worker.Go(func() { power.run(ctx) }) // ends with ctx, waited for below
 	stop := context.AfterFunc(ctx, func() { srv.Close() })
@@ -187,11 +186,13 @@ func (b *BMC) newState() (*bmc.BMC, error) {
 }
 
 // registry is the library's command table with the chassis commands replaced:
-// its own know neither expiry nor consumption of the boot flags.
+// its own know neither expiry nor consumption of the boot flags. Its Cold Reset is
+// the machine's, not the BMC's.
 func (b *BMC) registry(power *powerWorker) *handlers.Registry {
 	r := handlers.NewRegistry()
 	handlers.RegisterAllHandlers(r)
 	r.RegisterFunc(types.CommandGetChassisStatus, b.getChassisStatus)
+	r.RegisterFunc(types.CommandColdReset, b.coldReset)
 	r.RegisterFunc(types.CommandChassisControl, power.chassisControl)
 	r.RegisterFunc(types.CommandSetSystemBootOptions, b.setBootOptions)
 	r.RegisterFunc(types.CommandGetSystemBootOptions, b.getBootOptions)

@@ -1,9 +1,11 @@
 package refbmc
 
 import (
+	"encoding/binary"
 	"fmt"
 	"net"
 
+	"github.com/bougou/go-ipmi/pkg/bmc"
 	"github.com/bougou/go-ipmi/pkg/protocol"
 	"github.com/bougou/go-ipmi/pkg/types"
 )
@@ -12,7 +14,8 @@ import (
 // the packets that pass.
 type wire struct {
 	*net.UDPConn
-	bmc *BMC
+	bmc   *BMC
+	state *bmc.BMC
 }
 
 // ReadFrom skips what a silent BMC must not see.
@@ -22,7 +25,7 @@ func (w *wire) ReadFrom(buf []byte) (int, net.Addr, error) {
 		if err != nil {
 			return n, addr, err
 		}
-		if w.bmc.faults().Silent || malformed(buf[:n]) {
+		if w.bmc.deaf() || malformed(buf[:n]) {
 			continue
 		}
 		w.observe(buf[:n], addr)
@@ -39,11 +42,13 @@ func malformed(pkt []byte) bool {
 
 // WriteTo sends nothing when the BMC fell silent since the request.
 func (w *wire) WriteTo(pkt []byte, addr net.Addr) (int, error) {
-	if w.bmc.faults().Silent {
+	if w.bmc.deaf() {
 		return len(pkt), nil
 	}
 	w.observe(pkt, addr)
-	return w.UDPConn.WriteTo(pkt, addr)
+	n, err := w.UDPConn.WriteTo(pkt, addr)
+	w.bmc.restartIfDue(w.state)
+	return n, err
 }
 
 // observe reports the messages that open a session (§13.20 to §13.24). The
@@ -57,6 +62,10 @@ func (w *wire) observe(pkt []byte, addr net.Addr) {
 		return
 	}
 	switch types.PayloadType(kind) {
+	case types.PayloadTypeRmcpOpenSessionResponse:
+		if payload[1] == 0 && len(payload) >= 12 {
+			w.bmc.opened(binary.LittleEndian.Uint32(payload[8:]))
+		}
 	case types.PayloadTypeRAKPMessage1:
 		w.bmc.event("login-attempt", fmt.Sprintf("%q from %s", rakpUser(payload), addr))
 	case types.PayloadTypeRAKPMessage2:

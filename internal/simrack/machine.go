@@ -102,6 +102,29 @@ func (m *machine) newBMC() board {
 	if h := m.node.Hardware; h != nil && h.Vendor != "" {
 		vendor, product = h.Vendor, h.Product
 	}
+	if b.Other == nil {
+		return m.newBoard(b, m, vendor, product, func(netip.AddrPort) { m.ready() })
+	}
+	listening := &sync.WaitGroup{}
+	listening.Add(2)
+	heard := func(netip.AddrPort) { listening.Done() }
+	t := &twin{ready: func() {
+		listening.Wait()
+		m.ready()
+	}}
+	t.boards[0] = m.newBoard(b, side{m, t, 1}, vendor, product, heard)
+	t.boards[1] = m.newBoard(b.Other, side{m, t, 0}, vendor, product, heard)
+	for i, declared := range []*inventory.BMC{b, b.Other} {
+		if f, dead := m.rack.fault(name, DeadBMC); dead && f.of(declared) {
+			t.boards[i] = deaf{t.boards[i], heard}
+		}
+	}
+	return t
+}
+
+// newBoard is the BMC by one protocol.
+func (m *machine) newBoard(b *inventory.BMC, machine refbmc.Machine, vendor, product string, ready func(netip.AddrPort)) board {
+	name := m.node.Name
 	user, password := "", ""
 	if b.Credential != nil {
 		user, password = b.Credential.Username, b.Credential.Password.Reveal()
@@ -109,26 +132,32 @@ func (m *machine) newBMC() board {
 			password = ActualPassword(b.Credential.Password)
 		}
 	}
-	f, frozen := m.rack.fault(name, FrozenBMC)
-	frozen = frozen && f.After == 0
-	ignores, reverts := m.rack.has(name, IgnoreBootOverride), m.rack.has(name, RevertBootOverride)
+	has := func(k Kind) bool {
+		f, ok := m.rack.fault(name, k)
+		return ok && f.of(b)
+	}
+	f, _ := m.rack.fault(name, FrozenBMC)
+	frozen := has(FrozenBMC) && f.After == 0
 	listen := netip.AddrPortFrom(b.Address, uint16(b.Port)).String()
-	ready := func(netip.AddrPort) { m.ready() }
+	observe := func(ev refbmc.Event) { m.observe(b, ev) }
 	if b.Protocol == "redfish" {
 		out := &Redfish{Listen: listen, Serial: m.node.Serial, Manufacturer: vendor, Model: product, Username: user, Password: password,
-			Machine: m, Observe: m.observe, Ready: ready, Log: m.log, Faults: RedfishFaults{IgnoreOverride: ignores, RevertOverride: reverts}}
+			Machine: machine, Observe: observe, Ready: ready, Log: m.log,
+			Faults: RedfishFaults{IgnoreOverride: has(IgnoreBootOverride), RevertOverride: has(RevertBootOverride),
+				RevertUntilReset: has(RevertUntilReset), IgnoreMode: has(IgnoreEFIFlag), Lie: has(LyingBMC)}}
 		if frozen {
 			out.Faults.FreezeAfter = -1
 		}
 		return out
 	}
 	return ipmi{&refbmc.BMC{Listen: listen, Serial: m.node.Serial, Manufacturer: vendor, Product: product, Username: user, Password: password,
-		Machine: m, Observe: m.observe, Ready: ready, Log: m.log,
-		Faults: refbmc.Faults{IgnoreBootOverride: ignores, RevertBootOverride: reverts, Silent: frozen}}}
+		Machine: machine, Observe: observe, Ready: ready, Log: m.log,
+		Faults: refbmc.Faults{IgnoreBootOverride: has(IgnoreBootOverride), RevertBootOverride: has(RevertBootOverride),
+			RevertUntilReset: has(RevertUntilReset), IgnoreEFI: has(IgnoreEFIFlag), Lie: has(LyingBMC), Silent: frozen}}}
 }
 
 // observe counts what is done to the BMC.
-func (m *machine) observe(ev refbmc.Event) {
+func (m *machine) observe(by *inventory.BMC, ev refbmc.Event) {
 	c := m.rack.count(m.node.Name, func(c *Counters) {
 		c.BMCEvents++
 		switch ev.Kind {
@@ -148,10 +177,12 @@ func (m *machine) observe(ev refbmc.Event) {
 			c.Resets++
 		case "boot-override":
 			c.Overrides++
+		case "bmc-reset":
+			c.BMCResets++
 		}
 	})
-	if f, ok := m.rack.fault(m.node.Name, FrozenBMC); ok && c.BMCEvents >= f.After {
-		m.bmc.freeze()
+	if f, ok := m.rack.fault(m.node.Name, FrozenBMC); ok && f.of(by) && c.BMCEvents >= f.After {
+		m.freeze(by)
 	}
 }
 

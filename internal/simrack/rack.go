@@ -14,6 +14,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net/netip"
 	"os"
 	"sync"
 	"time"
@@ -31,6 +32,9 @@ const (
 	IgnoreBootOverride    Kind = "ignore-boot-override"     // reads back what was set and boots the disk
 	IgnoreOneTimeOverride Kind = "ignore-one-time-override" // honours only a persistent one
 	RevertBootOverride    Kind = "revert-boot-override"     // answers OK and does not keep it
+	RevertUntilReset      Kind = "revert-until-bmc-reset"   // so it is until the BMC is restarted
+	IgnoreEFIFlag         Kind = "ignore-efi-flag"          // keeps the override, to boot by the legacy BIOS
+	LyingBMC              Kind = "lying-bmc"                // answers OK to a power action and does nothing
 	WrongMAC              Kind = "wrong-mac"                // the boot NIC is another: see ActualMAC
 	WrongSerial           Kind = "wrong-serial"             // SMBIOS names another chassis: see ActualSerial
 	DiskMissing           Kind = "disk-missing"             // the last disk declared is not there
@@ -46,6 +50,9 @@ type Fault struct {
 	Kind  Kind
 	After int     // of frozen-bmc: events at the BMC before it; of faults in a boot: boots that go well first
 	Share float64 // of lost-packets: 0 to 1
+	// Protocol is the one by which a BMC misbehaves that is declared by two; "":
+	// by both.
+	Protocol string
 }
 
 // Rack is all nodes of an inventory, simulated. Cluster is needed; the zero
@@ -79,6 +86,7 @@ type Counters struct {
 	AgentReboots                             int // asked of its agent and carried out
 	NetworkBoots, DiskBoots                  int // by its firmware
 	Leases                                   int // addresses given to its firmware or iPXE
+	BMCResets                                int
 	BMCEvents                                int
 }
 
@@ -179,11 +187,13 @@ func (r *Rack) Serve(ctx context.Context) error {
 			return fmt.Errorf("simrack: %s: %w", n.Name, err)
 		}
 		running.Go(func() { m.run(ctx) })
-		if n.BMC == nil || r.has(n.Name, DeadBMC) {
+		if n.BMC == nil || r.has(n.Name, DeadBMC) && n.BMC.Other == nil {
 			continue
 		}
-		if err := wires.addAddress(n.BMC.Address); err != nil {
-			return fmt.Errorf("simrack: %s: BMC: %w", n.Name, err)
+		for _, at := range bmcAddresses(n.BMC) {
+			if err := wires.addAddress(at); err != nil {
+				return fmt.Errorf("simrack: %s: BMC: %w", n.Name, err)
+			}
 		}
 		listening.Add(1)
 		m.ready = listening.Done
@@ -194,6 +204,15 @@ func (r *Rack) Serve(ctx context.Context) error {
 		})
 	}
 	return r.wait(ctx, &listening, failed)
+}
+
+// bmcAddresses are where a BMC answers, each once.
+func bmcAddresses(b *inventory.BMC) []netip.Addr {
+	at := []netip.Addr{b.Address}
+	if b.Other != nil && b.Other.Address != b.Address {
+		at = append(at, b.Other.Address)
+	}
+	return at
 }
 
 // wait calls Ready once every BMC listens, and ends with ctx or the first BMC

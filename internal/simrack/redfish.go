@@ -74,18 +74,19 @@ type RedfishMake struct {
 
 // RedfishFaults are ways in which real BMCs misbehave.
 type RedfishFaults struct {
-	RevertOverride bool          // answers 200 to the override and does not keep it
-	IgnoreOverride bool          // keeps it, and the machine boots its own way
-	IgnoreMode     bool          // keeps the override and its mode is Legacy
-	Lie            bool          // answers 204 to a reset and does nothing
-	FreezeAfter    int           // answers so many requests and then none; -1: none at all; 0: all
-	SessionsFull   bool          // the session table is full
-	RefuseLogins   int           // answers so many good logins with 401
-	RefuseRequests int           // answers so many requests of good sessions with 401
-	LockAfter      int           // locks the account after so many refused logins in a row; 0: never
-	Slow           time.Duration // before each answer
-	BaseboardDown  bool          // every HGX_ resource answers 503
-	EchoPassword   bool          // repeats what was sent in the answer to a refused login
+	RevertOverride   bool          // answers 200 to the override and does not keep it
+	RevertUntilReset bool          // so it does until the BMC is restarted
+	IgnoreOverride   bool          // keeps it, and the machine boots its own way
+	IgnoreMode       bool          // keeps the override and its mode is Legacy
+	Lie              bool          // answers 204 to a reset and does nothing
+	FreezeAfter      int           // answers so many requests and then none; -1: none at all; 0: all
+	SessionsFull     bool          // the session table is full
+	RefuseLogins     int           // answers so many good logins with 401
+	RefuseRequests   int           // answers so many requests of good sessions with 401
+	LockAfter        int           // locks the account after so many refused logins in a row; 0: never
+	Slow             time.Duration // before each answer
+	BaseboardDown    bool          // every HGX_ resource answers 503
+	EchoPassword     bool          // repeats what was sent in the answer to a refused login
 }
 
 const (

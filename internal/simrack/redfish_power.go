@@ -36,6 +36,7 @@ func (b *Redfish) post(w http.ResponseWriter, at string, body []byte) *answerErr
 		b.event("bmc-reset", in.ResetType)
 		b.mu.Lock()
 		clear(b.sessions)
+		b.Faults.RevertUntilReset = false
 		b.down = time.Now().Add(restartTakes)
 		b.mu.Unlock()
 	case a.kind == "VirtualMedia.InsertMedia" || a.kind == "VirtualMedia.EjectMedia":

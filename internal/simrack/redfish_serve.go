@@ -238,7 +238,7 @@ func (b *Redfish) patch(w http.ResponseWriter, at, ifMatch string, body []byte) 
 	doc, etag := b.current(at)
 	boot, _ := doc["Boot"].(map[string]any)
 	refused := b.refusesPatch(at, boot, in.Boot, ifMatch, etag)
-	if refused == nil && !b.Faults.RevertOverride {
+	if refused == nil && !b.Faults.RevertOverride && !b.Faults.RevertUntilReset {
 		boot = maps.Clone(boot)
 		maps.Copy(boot, in.Boot)
 		_, told := in.Boot["BootSourceOverrideMode"]

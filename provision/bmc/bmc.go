@@ -16,6 +16,8 @@ import (
 	"sync"
 	"time"
 
+	"github.com/bougou/go-ipmi/pkg/types"
+
 	"firstlight/inventory"
 )
 
@@ -24,6 +26,8 @@ const (
 	DefaultTimeout     = 10 * time.Second
 	DefaultPowerWithin = 60 * time.Second
 	DefaultConcurrency = 128
+	DefaultBMCQuiet    = 45 * time.Second
+	DefaultBMCWithin   = 5 * time.Minute
 )
 
 // IPMI 2.0 stores no longer names and passwords (§22.28, §22.30).
@@ -41,6 +45,8 @@ type Endpoint struct {
 	KG         inventory.Secret // the BMC's own key K_g, at most 20 bytes; "": it has none
 	Suite      int              // the cipher suite that it must agree to, 17 or 3; 0: 17, or else 3
 	DeclaredAt string           // where the inventory declares it, as "nodes.hcl:12"
+
+	privilege types.PrivilegeLevel // that the session is opened for; 0: operator, the least that powers a node
 }
 
 // check refuses what can never succeed, before anything is sent.
@@ -75,6 +81,8 @@ func (ep Endpoint) String() string { return describe(ep).String() }
 // *ReadBackError; a cancelled context is the context's error.
 type Client struct {
 	Timeout     time.Duration // how long a BMC may be silent; 0: DefaultTimeout
+	BMCQuiet    time.Duration // how long a BMC that restarts is left alone; 0: DefaultBMCQuiet
+	BMCWithin   time.Duration // how long a BMC may take to come back; 0: DefaultBMCWithin
 	PowerWithin time.Duration // how long a power state may take to be reached; 0: DefaultPowerWithin
 	Concurrency int           // conversations at once over all BMCs, silent ones not counted; 0: DefaultConcurrency
 	Log         *slog.Logger  // nil: silent

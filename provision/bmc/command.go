@@ -56,13 +56,13 @@ func (v *conversation) call(req request, then func(data []byte, err error)) {
 		return
 	}
 	v.calling = v.engine.now
-	if v.elevated || req.command.NetFn != types.NetFnChassisRequest || req.command.ID == types.CommandGetChassisStatus.ID {
+	if v.elevated || !elevates(req.command) {
 		v.req, v.then = req, then
 		v.command()
 		return
 	}
 	// A session starts as user (§22.18).
-	v.req = request{command: types.CommandSetSessionPrivilegeLevel, data: []byte{byte(types.PrivilegeLevelOperator)}}
+	v.req = request{command: types.CommandSetSessionPrivilegeLevel, data: []byte{byte(v.ep.level())}}
 	v.then = func(_ []byte, err error) {
 		if err != nil {
 			then(nil, err)
@@ -73,6 +73,11 @@ func (v *conversation) call(req request, then func(data []byte, err error)) {
 		v.command()
 	}
 	v.command()
+}
+
+// elevates says whether a command is more than a user's (appendix G).
+func elevates(c types.Command) bool {
+	return c.NetFn == types.NetFnChassisRequest && c.ID != types.CommandGetChassisStatus.ID || c == types.CommandColdReset
 }
 
 // command sends the request for the first time.

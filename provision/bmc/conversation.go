@@ -57,7 +57,7 @@ type conversation struct {
 // newConversation has opened called once, by the engine.
 func (e *engine) newConversation(ep Endpoint, limit time.Duration, opened func(*conversation, error)) *conversation {
 	v := &conversation{engine: e, ep: ep, limit: limit, phase: phaseWaiting}
-	v.secrets = secrets{user: ep.Username, password: crypto.PadPassword20([]byte(ep.Password.Reveal()))}
+	v.secrets = secrets{user: ep.Username, role: uint8(ep.level()) | nameOnly, password: crypto.PadPassword20([]byte(ep.Password.Reveal()))}
 	v.kg = v.password
 	if ep.KG != "" {
 		v.kg = crypto.PadPassword20([]byte(ep.KG.Reveal()))

@@ -106,7 +106,7 @@ func MayBeDone(err error) bool {
 // ReadBackError says that the BMC accepted a write and did not keep it.
 type ReadBackError struct {
 	Named
-	What   string // "boot override", "power" or "virtual media"
+	What   string // "boot override", "power", "restart" or "virtual media"
 	Wanted string
 	Got    string
 	After  time.Duration // how long it was watched; 0: it was read once
@@ -120,6 +120,8 @@ func (e *ReadBackError) Error() string {
 	case "power":
 		return fmt.Sprintf("%s accepted power %s, and %s later the power is %s: look at the node's console and front panel",
 			e.Named, e.Wanted, after, e.Got)
+	case "restart":
+		return fmt.Sprintf("%s accepted a restart of itself, and %s later still knows %s: it did not restart; cut its power", e.Named, after, e.Got)
 	case "boot override":
 		tried := ""
 		if n := len(e.Tried); n > 1 {
@@ -144,6 +146,9 @@ type silence struct {
 func (s *silence) Error() string { return "no answer to " + s.doing }
 
 // refusal is a refused credential, before the BMC's name is put to it.
-type refusal struct{ reason string }
+type refusal struct {
+	reason string
+	role   bool // of the privilege, not of the password
+}
 
 func (r *refusal) Error() string { return r.reason }

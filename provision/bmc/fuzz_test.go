@@ -32,7 +32,7 @@ func FuzzSetup(f *testing.F) {
 			}
 			if m, err := parseRAKP2(b, su); err == nil {
 				k := keys{suite: su, bmcID: 7, consoleID: 9}
-				s := secrets{user: "u", password: make([]byte, 20), kg: make([]byte, 20), rand: make([]byte, 16)}
+				s := secrets{user: "u", role: uint8(types.PrivilegeLevelOperator) | nameOnly, password: make([]byte, 20), kg: make([]byte, 20), rand: make([]byte, 16)}
 				if s.knowsPassword(&k, m) {
 					t.Errorf("% x proves a password", b)
 				}

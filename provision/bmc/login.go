@@ -235,7 +235,7 @@ func (v *conversation) beginRAKP(bmcID uint32) {
 	v.bmcID = bmcID
 	v.rand = crypto.RandomBytes(16)
 	v.ask(phaseRAKP1, "RAKP message 1", v.left())
-	v.sendSetup(types.PayloadTypeRAKPMessage1, rakp1Message(v.bmcID, v.rand, v.user), v.t.rtt.wait(keyWait))
+	v.sendSetup(types.PayloadTypeRAKPMessage1, rakp1Message(v.bmcID, v.rand, v.role, v.user), v.t.rtt.wait(keyWait))
 }
 
 func (v *conversation) rakp1Again() {
@@ -243,7 +243,7 @@ func (v *conversation) rakp1Again() {
 		v.restart()
 		return
 	}
-	v.sendSetup(types.PayloadTypeRAKPMessage1, rakp1Message(v.bmcID, v.rand, v.user), longer(v.wait))
+	v.sendSetup(types.PayloadTypeRAKPMessage1, rakp1Message(v.bmcID, v.rand, v.role, v.user), longer(v.wait))
 }
 
 func (v *conversation) takeRAKP2(msg []byte) {
@@ -253,7 +253,7 @@ func (v *conversation) takeRAKP2(msg []byte) {
 		v.hold(err)
 	case !v.knowsPassword(&v.keys, m):
 		v.engine.count.Forged.Add(1)
-		v.hold(&refusal{"wrong user name or password"})
+		v.hold(&refusal{reason: "wrong user name or password"})
 	case v.careful:
 		v.doubled = v.doubled || v.m2 != nil
 		// The BMC counts the last that it sends. A busy host takes its time to bring
@@ -314,11 +314,11 @@ func (v *conversation) takeRAKP4(msg []byte) {
 		v.engine.count.Forged.Add(1)
 		// The BMC took the proof, so its session is open under a key we do not have:
 		// each further try would take another of its slots.
-		v.hold(&refusal{"the password is right and RAKP message 4 has a wrong check value: the bmc's key K_g is not the declared one, or someone is interfering on the out-of-band network"})
+		v.hold(&refusal{reason: "the password is right and RAKP message 4 has a wrong check value: the bmc's key K_g is not the declared one, or someone is interfering on the out-of-band network"})
 	case isRefusal(err):
 		status := types.RmcpStatusCode(msg[1])
 		v.unsure = status == types.RmcpStatusCodeUnauthorizedName || status == types.RmcpStatusCodeInvalidIntegrityCheckValue
-		v.hold(&refusal{fmt.Sprintf("the password is right and the bmc says %q: enable the user for LAN access as operator", types.RmcpStatusCode(msg[1]))})
+		v.hold(&refusal{reason: fmt.Sprintf("the password is right and the bmc says %q: enable the user for LAN access as operator", types.RmcpStatusCode(msg[1]))})
 	default:
 		v.hold(err)
 	}
@@ -374,7 +374,12 @@ func (v *conversation) freeSpares() {
 func (v *conversation) failLogin(err error) {
 	why := types.RmcpStatusCodeNoResToCreateSess
 	var refused *refusal
-	if errors.As(err, &refused) {
+	switch {
+	case !errors.As(err, &refused):
+	case refused.role && v.ep.privilege > types.PrivilegeLevelOperator:
+		// The password was not looked at, and an operator may be let in.
+		err = fmt.Errorf("the user may not act as %s over LAN: give it that privilege on the bmc", v.ep.privilege)
+	default:
 		why = types.RmcpStatusCodeInvalidIntegrityCheckValue
 		if v.t.latched(v.credential()) == nil {
 			v.t.refused = append(v.t.refused, latch{v.credential(), *refused})

@@ -99,6 +99,7 @@ type ref struct {
 	events  map[string]int // by kind
 	order   []string       // the kinds of what was done to the machine
 	frozen  bool           // it falls silent after a login
+	dies    bool           // it falls silent when it is restarted
 }
 
 func (r *ref) count(kind string) int {
@@ -131,6 +132,10 @@ func startRef(t testing.TB, b *refbmc.BMC) *ref {
 		switch e.Kind {
 		case "login":
 			if r.frozen {
+				b.SetFaults(refbmc.Faults{Silent: true})
+			}
+		case "bmc-reset":
+			if r.dies {
 				b.SetFaults(refbmc.Faults{Silent: true})
 			}
 		case "login-attempt", "login-refused", "boot-override":

@@ -10,9 +10,8 @@ import (
 	"github.com/bougou/go-ipmi/pkg/types"
 )
 
-// The role of RAKP message 1: operator, the least that powers a node, found by
-// name only (§13.20).
-const role = uint8(types.PrivilegeLevelOperator) | 0x10
+// nameOnly, in the role of RAKP message 1: the user is found by name only (§13.20).
+const nameOnly = 0x10
 
 var errNotOffered = errors.New("the bmc offers neither cipher suite 17 nor 3, and nothing weaker is used: enable one of them on the bmc")
 
@@ -72,7 +71,7 @@ func openedSession(kind types.PayloadType, msg []byte) (id uint32, ok bool) {
 }
 
 // rakp1Message is RAKP message 1 (§13.20).
-func rakp1Message(bmcID uint32, rand []byte, user string) []byte {
+func rakp1Message(bmcID uint32, rand []byte, role uint8, user string) []byte {
 	msg := make([]byte, 8, 28+len(user))
 	binary.LittleEndian.PutUint32(msg[4:], bmcID)
 	msg = append(msg, rand...)
@@ -109,9 +108,9 @@ func rakpStatus(code byte) error {
 	case types.RmcpStatusCodeNoErrors:
 		return nil
 	case types.RmcpStatusCodeUnauthorizedName, types.RmcpStatusCodeInvalidIntegrityCheckValue, types.RmcpStatusCodeInvalidNameLength:
-		return &refusal{"wrong user name or password"}
+		return &refusal{reason: "wrong user name or password"}
 	case types.RmcpStatusCodeInvalidRole, types.RmcpStatusCodeUnauthorizedRoleOfPriLevel:
-		return &refusal{"the user may not act as operator over LAN"}
+		return &refusal{"the user may not act as operator over LAN", true}
 	case types.RmcpStatusCodeInvalidSessionID, types.RmcpStatusCodeInactiveSessionID:
 		return errRestart // the BMC dropped the half-open session
 	default:
@@ -122,6 +121,7 @@ func rakpStatus(code byte) error {
 // secrets are what the key exchange is computed with.
 type secrets struct {
 	user     string
+	role     uint8  // of RAKP message 1
 	password []byte // padded to 20 bytes
 	kg       []byte // the BMC's key, padded; the password where it has none (§13.31)
 	rand     []byte // of the console
@@ -129,7 +129,7 @@ type secrets struct {
 
 // knowsPassword says whether the sender of m knows the password.
 func (s *secrets) knowsPassword(k *keys, m rakp2) bool {
-	full, err := crypto.RAKP2AuthCode(k.suite.auth, k.consoleID, k.bmcID, s.rand, m.rand, m.guid, role, s.user, s.password)
+	full, err := crypto.RAKP2AuthCode(k.suite.auth, k.consoleID, k.bmcID, s.rand, m.rand, m.guid, s.role, s.user, s.password)
 	if err != nil {
 		return false
 	}
@@ -140,12 +140,12 @@ func (s *secrets) knowsPassword(k *keys, m rakp2) bool {
 // derive sets k's session keys, and returns the proof that goes into RAKP message
 // 3 and the check value that message 4 must carry.
 func (s *secrets) derive(k *keys, m rakp2) (proof, want []byte, err error) {
-	sik, k1, k2, err := crypto.DeriveSessionKeys(k.suite.auth, s.rand, m.rand, role, s.user, s.kg)
+	sik, k1, k2, err := crypto.DeriveSessionKeys(k.suite.auth, s.rand, m.rand, s.role, s.user, s.kg)
 	if err != nil {
 		return nil, nil, err
 	}
 	k.k1, k.k2 = k1, k2
-	if proof, err = crypto.RAKP3AuthCode(k.suite.auth, m.rand, k.consoleID, role, s.user, s.password); err != nil {
+	if proof, err = crypto.RAKP3AuthCode(k.suite.auth, m.rand, k.consoleID, s.role, s.user, s.password); err != nil {
 		return nil, nil, err
 	}
 	want, err = crypto.RAKP4ICV(k.suite.auth, s.rand, k.bmcID, m.guid, sik)

@@ -1,0 +1,65 @@
+package provision
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"firstlight/inventory"
+)
+
+// Recovery is what the engine needs beside the Baseboard to get a BMC to obey. It
+// is called for the rungs of a node's ladder only, each journalled before.
+type Recovery interface {
+	// ResetBMC restarts the BMC, not the node, and returns when it answers again.
+	ResetBMC(ctx context.Context, n *inventory.Node) error
+}
+
+// climbWithin bounds what is done before a boot is tried again: a BMC takes up to
+// five minutes to start. It does not count against the boot's own deadline.
+const climbWithin = 10 * time.Minute
+
+// obstacle is the failure of a boot that did not get past the node's BMC or its
+// firmware: the next rung of the ladder may.
+type obstacle struct{ error }
+
+func (o obstacle) Unwrap() error { return o.error }
+
+func isObstacle(err error) bool {
+	var o obstacle
+	return errors.As(err, &o)
+}
+
+// climb does what the node's rung asks for before its boot, once: it is
+// journalled before it is begun and when it is done. What a stopped controller
+// had begun is taken up.
+func (e *Engine) climb(ctx context.Context, n *inventory.Node, act Action) error {
+	known := e.node(n.Name)
+	rung := known.rung()
+	boots := act.Do == Boot || act.Do == BootImage
+	ordered := !known.Started.IsZero() && known.Attempts[act.Proof] == act.Attempt
+	if !boots || ordered || !rung.prepared() || known.Climb.ended(rung) {
+		return nil
+	}
+	if !known.Climb.begun(rung) {
+		if err := e.recordOne(ctx, n.Name, EventClimb, ClimbData{Rung: rung}); err != nil {
+			return err
+		}
+	}
+	ctx, cancel := context.WithTimeout(ctx, climbWithin)
+	defer cancel()
+	if err := e.Recovery.ResetBMC(ctx, n); err != nil {
+		return obstacle{fmt.Errorf("%s: %w", rung.Does(), err)}
+	}
+	return e.recordOne(ctx, n.Name, EventClimbed, ClimbData{Rung: rung})
+}
+
+// board is the node's BMC by the protocol that its rung names.
+func (e *Engine) board(n *inventory.Node) Baseboard {
+	known := e.node(n.Name)
+	if known.rung() == RungOther && e.Other != nil {
+		return e.Other
+	}
+	return e.Baseboard
+}
