@@ -73,7 +73,7 @@ check: ## gofmt, vet, staticcheck, generated files, import rules, race detector
 
 .PHONY: vm
 vm: test-deps build $(TEST_KERNEL) ## the tests that run virtual machines
-	$(if $(ROOT),sudo) env PATH="$$PATH" $(TEST_ENV) $(GO) test -count=1 -v -p 1 -timeout 20m ./images ./images/vm ./provision/netboot -run 'Integration|Firmware|Lab|Crash|Boot|VM'
+	$(if $(ROOT),sudo) env PATH="$$PATH" $(TEST_ENV) $(GO) test -count=1 -v -p 1 -timeout 20m ./images ./images/vm ./provision/netboot ./fabric/mad -run 'Integration|Firmware|Lab|Crash|Boot|VM|Machine'
 	$(if $(ROOT),sudo) env PATH="$$PATH" $(TEST_ENV) $(GO) test -count=1 -v -timeout 20m ./cmd/firstlight -run TestBringUp
 
 .PHONY: bench

@@ -77,6 +77,7 @@ func (v *verdictOf) adapter(p *Place) {
 	}
 	cable, state, rate, counters := check("cable"), check("state"), check("rate"), check("counters")
 	v.cable(p, &cable)
+	v.member(p, check("partition"))
 	if p.Port == nil {
 		for _, c := range []*acceptance.Check{&state, &rate, &counters} {
 			c.Verdict, c.Reading = acceptance.NotRun, "it has no link"
@@ -99,6 +100,25 @@ func (v *verdictOf) adapter(p *Place) {
 	v.tell(p, state, from[0].Suspect)
 	v.tell(p, rate, "")
 	v.counters(p, link, &counters)
+}
+
+// member judges what partitions an adapter is in, where some are declared. What is
+// wrong, a finding tells.
+func (v *verdictOf) member(p *Place, c acceptance.Check) {
+	if p.Member == nil {
+		return
+	}
+	c.Threshold, c.Source, c.Reading, c.Verdict = p.Member.Declared, p.Member.DeclaredAt, p.Member.Found, acceptance.Pass
+	switch {
+	case p.Member.Why != "":
+		c.Verdict, c.Reading = acceptance.NotRun, p.Member.Why
+		if p.Port != nil {
+			v.tell(p, c, "")
+		}
+	case !p.Member.Right:
+		c.Verdict = acceptance.Fail
+	}
+	v.out.Checks = append(v.out.Checks, c)
 }
 
 // cabled reports that the declaration has cables.

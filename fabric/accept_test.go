@@ -40,6 +40,7 @@ var keeping = []Class{MissingCable, MissingNode, Miswired, SwappedPair, SwappedR
 // do with pass, and those that it names do not, with something to do.
 func TestAcceptConcerned(t *testing.T) {
 	s := newSite(t, "superpod-h200")
+	s.full.Partitions = s.full.Partitions[:2] // those of everybody: who has another's name could be in any
 	sets := 60
 	if testing.Short() {
 		sets = 10

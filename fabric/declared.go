@@ -16,6 +16,10 @@ type Declared struct {
 	ends    []*end             // by their id
 	cables  []*cable
 	trunks  bool // cables between switches are declared too
+
+	partitions []*partition
+	governed   map[string]string // fabrics that declare partitions, and where they are declared
+	uncabled   string            // of those, one that declares no cables
 }
 
 // device is something with ports that cables can end at.
@@ -59,7 +63,7 @@ func (c *cable) other(e *end) *end {
 
 // Declare takes the cabling of some fabrics of an inventory.
 func Declare(c *inventory.Cluster, fabrics ...*inventory.Fabric) *Declared {
-	d := &Declared{cluster: c, byName: make(map[string]*device, len(c.Nodes)+len(c.Switches))}
+	d := &Declared{cluster: c, byName: make(map[string]*device, len(c.Nodes)+len(c.Switches)), governed: map[string]string{}}
 	for _, n := range c.Nodes {
 		d.addNode(n)
 	}
@@ -67,6 +71,7 @@ func Declare(c *inventory.Cluster, fabrics ...*inventory.Fabric) *Declared {
 		d.add(&device{name: s.Name, isSwitch: true, sw: s, rack: s.Rack, unit: s.Unit, byNum: make([]*end, s.Ports()+1)})
 	}
 	for _, f := range fabrics {
+		d.declarePartitions(f)
 		others := map[string]bool{}
 		for _, o := range f.Others {
 			others[o] = true

@@ -175,6 +175,9 @@ func (e *engine) askPKeys(l *lane, n *swept, port uint8, path []byte) {
 // front, so a block without a key is the last that is asked for.
 func (e *engine) pKeys(l *lane, r *request, table mad.PKeyTable) {
 	p := r.node.port(int(r.port))
+	if p.PKeys == nil {
+		p.PKeys = []uint16{} // it was read, whatever is in it
+	}
 	before := len(p.PKeys)
 	for _, key := range table {
 		if key != 0 && !slices.Contains(p.PKeys, key) {

@@ -46,6 +46,7 @@ var injectors = []injector{
 	{DuplicateGUID, false, "", (*world).duplicateGUID},
 	{DuplicateDescription, false, "descriptions, hosts only", (*world).duplicateDescription},
 	{DuplicateDescription, true, "descriptions", (*world).duplicateSwitch},
+	{WrongPartition, false, "", (*world).wrongPartition},
 }
 
 // pick returns a random cable that meets a condition and that nothing touched,
@@ -429,6 +430,41 @@ func (w *world) duplicateSwitch() []item {
 	a, b := w.pickSwitch(anySwitch), w.pickSwitch(anySwitch)
 	w.sw[a.Name].Description = w.sw[b.Name].Description
 	return []item{{DuplicateDescription, []string{a.Name + " "}}}
+}
+
+// wrongPartition takes a node, or one of its adapters, out of a partition, makes it a
+// lesser member, or puts it where it does not belong.
+func (w *world) wrongPartition() []item {
+	n := w.pickNode()
+	some := slices.DeleteFunc(w.adapters(n), func(ca *Node) bool { return ca.Ports[0].Peer == nil }) // its leaf is gone
+	if len(some) == 0 {
+		return nil
+	}
+	if w.rng.IntN(2) == 0 {
+		i := w.rng.IntN(len(some))
+		some = some[i : i+1]
+	}
+	how := w.rng.IntN(3)
+	it := item{WrongPartition, nil}
+	for _, h := range w.c.Node(n).Hardware.HCAs {
+		ca := w.ca[n+" "+h.Name]
+		if ca == nil || !slices.Contains(some, ca) {
+			continue
+		}
+		p := ca.Ports[0]
+		rest := slices.DeleteFunc(slices.Clone(p.PKeys), func(entry uint16) bool { return entry&^inventory.FullMember == 1 })
+		switch how {
+		case 0:
+			p.PKeys = rest
+		case 1:
+			p.PKeys = append(rest, 1)
+		case 2:
+			p.PKeys = append(p.PKeys, 0x8055)
+		}
+		it.ports = append(it.ports, n+" "+h.Name)
+		w.touch(w.byPlace[n+" "+h.Name])
+	}
+	return []item{it}
 }
 
 // prune takes out what no sweep could reach: what has no cable.

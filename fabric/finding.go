@@ -30,7 +30,7 @@ const (
 	UnbalancedUplinks    Class = "unbalanced-uplinks"    // a switch whose uplinks are unlike those of its peers
 	DuplicateGUID        Class = "duplicate-guid"        // one GUID, more than one device
 	DuplicateDescription Class = "duplicate-description" // one name, more than one device
-	WrongPartition       Class = "wrong-partition"       // a P_Key table that lacks a partition
+	WrongPartition       Class = "wrong-partition"       // a P_Key table that is not as the declared partitions want it
 )
 
 // Severity is how much a finding matters.
@@ -88,11 +88,8 @@ type Verdict struct {
 	NotRead  []string  // what could not be judged, and why
 }
 
-// noPartitions says why no finding is ever a WrongPartition.
-const noPartitions = "wrong-partition: what was read has no P_Key tables"
-
 func newVerdict(o *Observed) Verdict {
-	v := Verdict{Findings: []Finding{}, NotRead: []string{noPartitions}}
+	v := Verdict{Findings: []Finding{}, NotRead: []string{}}
 	for _, n := range o.Nodes {
 		switch {
 		case n.Kind == Switch:

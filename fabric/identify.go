@@ -29,6 +29,9 @@ type adapter struct {
 	host *device // the node that it belongs to; nil: not known
 	end  *end    // the adapter that it is; nil: not known
 	sure bool    // by its GUID, which a description cannot contradict
+
+	saidHost *device // host and end before where it is cabled to had a say
+	saidEnd  *end
 }
 
 // check is one fabric being held against its declaration.
@@ -55,6 +58,7 @@ type check struct {
 	looked   map[string]bool   // nodes that were inspected
 	nodes    map[*device]*Node // of places
 	inside   map[*end]bool     // adapters that inspection found
+	members  map[*end]member   // adapters by what they say they are, not by where they are
 	verdict  *Verdict
 }
 

@@ -12,12 +12,13 @@ type Place struct {
 	Rail       int
 	RateAt     string // what declares the rate, where the adapter does: "hardware.hcl:31"
 	Rate       inventory.LinkRate
-	Port       *Port    // nil: it was not found with a link
-	Cabled     bool     // a cable is declared for it
-	Declared   PortRef  // the other end of that cable
-	DeclaredAt string   // "cables.csv:131"
-	Found      *PortRef // the other end of the cable that it has; nil: none
-	Right      bool     // that is the declared one
+	Port       *Port       // nil: it was not found with a link
+	Cabled     bool        // a cable is declared for it
+	Declared   PortRef     // the other end of that cable
+	DeclaredAt string      // "cables.csv:131"
+	Found      *PortRef    // the other end of the cable that it has; nil: none
+	Right      bool        // that is the declared one
+	Member     *Membership // nil: no partition is declared
 }
 
 // Judged is a fabric held against its declaration, with where its declared
@@ -47,7 +48,7 @@ func (c *check) places() map[string][]Place {
 		if e.dev.node == nil || e.hca == nil {
 			continue
 		}
-		p := Place{Node: e.dev.name, HCA: e.port, Rail: e.hca.Rail, Rate: e.hca.Rate, RateAt: c.d.cluster.DeclaredAt(e.hca.Range)}
+		p := Place{Node: e.dev.name, HCA: e.port, Rail: e.hca.Rail, Rate: e.hca.Rate, RateAt: c.d.cluster.DeclaredAt(e.hca.Range), Member: c.membership(e)}
 		if k := e.cable; k != nil {
 			p.Cabled, p.Declared, p.DeclaredAt = true, k.other(e).ref(), c.at(k)
 			if p.Rate.Text == "" {

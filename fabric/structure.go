@@ -15,6 +15,12 @@ import (
 // for each rail; switches have as many uplinks as their peers; links of a tier
 // run alike; and GUIDs and names are there once.
 func Structural(o *Observed) Verdict {
+	v := structural(o)
+	v.NotRead = append(v.NotRead, "wrong-partition: it takes declared partitions")
+	return v
+}
+
+func structural(o *Observed) Verdict {
 	v := newVerdict(o)
 	o = o.inOrder()
 	s := &structure{o: o, tier: tiers(o)}

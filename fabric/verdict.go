@@ -15,10 +15,13 @@ func (d *Declared) Verify(o *Observed, known Known) Verdict {
 
 func (d *Declared) verify(o *Observed, known Known) (Verdict, *check) {
 	if len(d.cables) == 0 {
-		v := Structural(o)
-		v.NotRead = append(v.NotRead, "cables: the inventory declares none, so only the structure was judged")
+		v := structural(o)
 		c := d.check(o.inOrder(), known, &v)
 		c.labelAdapters()
+		c.remember()
+		c.partitionsOf()
+		v.NotRead = append(v.NotRead, "cables: the inventory declares none, so only the structure was judged")
+		sortFindings(v.Findings)
 		return v, c
 	}
 	v := newVerdict(o)
@@ -28,6 +31,7 @@ func (d *Declared) verify(o *Observed, known Known) (Verdict, *check) {
 	c.labelAdapters()
 	c.placeSwitches()
 	c.nameDevices()
+	c.remember()
 	c.moveNodes()
 	c.occupy()
 	c.connect()
@@ -39,6 +43,7 @@ func (d *Declared) verify(o *Observed, known Known) (Verdict, *check) {
 	c.missing()
 	c.cables()
 	c.rates()
+	c.partitionsOf()
 	if !d.trunks {
 		v.Findings = append(v.Findings, uplinks(o, c.name)...)
 	}

@@ -115,6 +115,7 @@ type site struct {
 func newSite(t testing.TB, example string) *site {
 	c := loadExample(t, example)
 	full := c.Fabrics["compute"]
+	full.Partitions = partitions(c, full)
 	part := *full
 	part.Topology = nil
 	part.Cables = slices.DeleteFunc(slices.Clone(full.Cables), func(k inventory.Cable) bool { return k.Tier != "node-leaf" })
@@ -182,9 +183,9 @@ func TestFaultSets(t *testing.T) {
 	}
 }
 
-// classes are all that cables and devices can show.
+// classes are all there are.
 var classes = []Class{MissingCable, MissingNode, MissingHCA, Miswired, SwappedPair, SwappedRails, Rotated, SwappedSwitch, SwappedRack, ExtraCable,
-	UnexpectedNode, WrongSpeed, WrongWidth, RailViolation, UnbalancedUplinks, DuplicateGUID, DuplicateDescription}
+	UnexpectedNode, WrongSpeed, WrongWidth, RailViolation, UnbalancedUplinks, DuplicateGUID, DuplicateDescription, WrongPartition}
 
 // TestHealthy: however nodes and switches describe themselves, whatever their
 // GUIDs and their order, and with nodes off that are declared to be, a fabric

@@ -54,7 +54,47 @@ func build(c *inventory.Cluster, f *inventory.Fabric, rng *rand.Rand) *world {
 		w.join(a, b, rate)
 		w.byPlace[k.ADevice+" "+k.APort], w.byPlace[k.BDevice+" "+k.BPort] = k, k
 	}
+	w.admit()
 	return w
+}
+
+// partitions are some that a fabric can declare: the default one for everybody, one
+// that compute needs, and one of a tenant who has every third node.
+func partitions(c *inventory.Cluster, f *inventory.Fabric) []inventory.Partition {
+	tenant := []string{}
+	for i, n := range c.Nodes {
+		if i%3 == 0 {
+			tenant = append(tenant, n.Name)
+		}
+	}
+	return []inventory.Partition{{Name: "default", Key: 0x7fff, Range: f.Range}, {Name: "compute", Key: 0x0001, Full: true, Range: f.Range},
+		{Name: "tenant", Key: 0x0010, Full: true, Nodes: tenant, Range: f.Range}}
+}
+
+// admit fills the P_Key tables of all adapters as a subnet manager does that was
+// told what is declared: in any order, full members as limited ones too here and
+// there, and all in the default partition.
+func (w *world) admit() {
+	for _, n := range w.c.Nodes {
+		for _, ca := range w.adapters(n.Name) {
+			keys := []uint16{}
+			for _, p := range w.f.Partitions {
+				if !p.Has(n.Name) {
+					continue
+				}
+				entry := uint16(p.Key)
+				if p.Full {
+					if w.rng.IntN(8) == 0 {
+						keys = append(keys, entry)
+					}
+					entry |= inventory.FullMember
+				}
+				keys = append(keys, entry)
+			}
+			w.rng.Shuffle(len(keys), func(i, j int) { keys[i], keys[j] = keys[j], keys[i] })
+			ca.Ports[0].PKeys = keys
+		}
+	}
 }
 
 func (w *world) guid() uint64 { return 0xb83f_0000_0000_0000 | w.rng.Uint64()>>20 }

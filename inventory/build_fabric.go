@@ -25,6 +25,7 @@ func (ev *evaluator) buildFabrics(c *Cluster) {
 		f.ReadThrough = get[[]string](in, "read_through")
 		in.obj = f
 		ev.readThrough(in, f)
+		ev.partitions(in, f)
 		if b := in.one("limits"); b != nil {
 			f.Limits = declaredLimits(b)
 		}

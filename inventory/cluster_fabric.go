@@ -19,6 +19,7 @@ type Fabric struct {
 	// ReadThrough are the controller's ports that the fabric is read through; nil:
 	// all of InfiniBand that have a link.
 	ReadThrough []string
+	Partitions  []Partition      // that its nodes are to be in; nil: none is declared
 	Limits      map[string]Limit // declared ones, by the name of their attribute
 	Range       hcl.Range
 }

@@ -99,6 +99,8 @@ func parseKind(k kind, s string) (any, error) {
 		return parsePCI(s)
 	case kindGUID:
 		return parseGUID(s)
+	case kindPKey:
+		return parsePKey(s)
 	case kindPCIAddr:
 		return parsePCIAddr(s)
 	case kindNames:

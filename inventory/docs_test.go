@@ -133,6 +133,7 @@ output "row" {
 | address, network | IPv4: ` + "`\"10.10.0.11\"`, `\"10.10.0.0/22\"`" + ` |
 | MAC address | ` + "`\"52:54:00:10:00:01\"`" + `, with dashes, in Cisco's dots, or bare |
 | PCI id, PCI address | ` + "`\"10de:2335\"`, `\"18:00.0\"` or `\"0000:18:00.0\"`" + ` |
+| partition key | four hexadecimal digits, ` + "`\"0x7fff\"`" + `: the bit of full members is not part of it |
 | GUID | ` + "`\"0xb83fd20300aa0001\"`, `\"b83f:d203:00aa:0001\"`" + ` |
 | name pattern | ` + "`\"leaf-%%02d\"`" + `: a name with one %%d or %%02d for the number |
 

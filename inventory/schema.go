@@ -33,6 +33,7 @@ const (
 	kindRefs      kind = "list of references"
 	kindNames     kind = "name pattern"
 	kindPCIAddr   kind = "PCI address"
+	kindPKey      kind = "partition key"
 )
 
 // attrSchema is one attribute of a block.

@@ -56,6 +56,7 @@ var fabricBlock = &blockSchema{
 				}},
 			},
 		},
+		partitionBlock,
 		limitsBlock,
 	},
 }

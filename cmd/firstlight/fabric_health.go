@@ -64,7 +64,9 @@ func (j *linkJudge) source(from fabricSource) (fabricSource, error) {
 	if j.site == nil {
 		return from, nil
 	}
-	return from.or(j.site.Cluster, j.fabrics...)
+	from, err := from.or(j.site.Cluster, j.fabrics...)
+	from.pkeys = false // links are not judged by their partitions
+	return from, err
 }
 
 // wants reports that a link ends at what -target chose.

@@ -13,8 +13,12 @@ import (
 )
 
 // or is the source that flags name, or else what the inventory declares for the
-// fabrics; for all of them where none is given.
+// fabrics; for all of them where none is given. Where they have partitions, the
+// tables are read that tell of those.
 func (from fabricSource) or(c *inventory.Cluster, fabrics ...*inventory.Fabric) (fabricSource, error) {
+	for _, f := range fabrics {
+		from.pkeys = from.pkeys || len(f.Partitions) > 0
+	}
 	if len(from.devices)+len(from.nodes) > 0 || from.ibsim != "" || from.observed != "" {
 		return from, nil
 	}

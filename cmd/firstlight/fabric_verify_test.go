@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"os"
@@ -14,12 +15,15 @@ import (
 
 	"firstlight/fabric"
 	"firstlight/internal/ibsimtest"
+	"firstlight/internal/simrack/fabricsim"
+	"firstlight/inventory"
 )
 
 // verified is what fabric verify -json prints.
 type verified struct {
 	Summary  map[string]int   `json:"summary"`
 	Findings []fabric.Finding `json:"findings"`
+	NotRead  []string         `json:"not_read"`
 }
 
 // words are the classes and ports of findings, sorted.
@@ -121,4 +125,82 @@ func withSpine(net string) string {
 		fmt.Fprintf(&spine, "[%d]\t\"leaf-%02[1]d\"[60]\t# \"leaf-%02[1]d\" lid 0 4xHDR\n", i)
 	}
 	return net + "\nvendid=0x2c9\ndevid=0xd2f2\nsysimgguid=0xa088c204\nswitchguid=0xa088c204\nSwitch 65 \"spine-01\"\t# \"spine-01\" base port 0 lid 0 lmc 0\n" + spine.String()
+}
+
+// simulate serves a declared fabric as a subnet manager leaves it, until the test
+// ends, and returns its socket name.
+func simulate(t *testing.T, dir string) (*fabricsim.Fabric, string) {
+	t.Helper()
+	c, _, diags := inventory.Load(dir, inventory.Options{})
+	if diags.HasErrors() {
+		t.Fatal(diags)
+	}
+	net, err := fabricsim.FromCluster(c, c.Fabrics["compute"])
+	if err != nil {
+		t.Fatal(err)
+	}
+	f, err := fabricsim.New(net, fabricsim.Options{Managed: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	socket := fmt.Sprintf("%s-%d", t.Name(), os.Getpid())
+	ready, ended := make(chan struct{}), make(chan error, 1)
+	s := &fabricsim.Server{Fabric: f, Socket: socket, Ready: func() { close(ready) }}
+	ctx, cancel := context.WithCancel(context.Background())
+	go func() { ended <- s.Serve(ctx) }() // ends with the test
+	t.Cleanup(func() {
+		cancel()
+		if err := <-ended; err != nil {
+			t.Error(err)
+		}
+	})
+	select {
+	case <-ready:
+	case err := <-ended:
+		ended <- nil
+		t.Fatal(err)
+	}
+	return f, socket
+}
+
+// verifyLive verifies a simulated fabric. It has a leaf for each rail and no more,
+// so that it is read through an adapter on each.
+func verifyLive(t *testing.T, dir, socket string, code int) verified {
+	t.Helper()
+	out, errs, got := inProcess(t, "fabric", "verify", "-json", "-ibsim", socket, "-ibsim-node", "hnode001 mlx5_0", "-ibsim-node", "hnode001 mlx5_1", dir)
+	var v verified
+	if err := json.Unmarshal([]byte(out), &v); err != nil || got != code || errs != "" {
+		t.Fatalf("fabric verify exits %d with %q: %v; want %d\n%s", got, errs, err, code, out)
+	}
+	return v
+}
+
+// TestVerifyPartitions reads the P_Key tables of a fabric that declares partitions.
+func TestVerifyPartitions(t *testing.T) {
+	dir := healthSite(t, `
+  partition "default" {
+    pkey       = "0x7fff"
+    membership = "limited"
+  }
+  partition "tenant" {
+    pkey  = "0x0001"
+    nodes = ["hnode001", "hnode002", "hnode003"]
+  }
+`)
+	f, socket := simulate(t, dir)
+	if v := verifyLive(t, dir, socket, 0); len(v.NotRead) > 0 {
+		t.Errorf("not read: %q; want all of it", v.NotRead)
+	}
+	for _, fault := range []fabricsim.Fault{
+		{Kind: fabricsim.Partition, At: fabricsim.End{Node: "hnode002 mlx5_1", Port: 1}, Keys: []uint16{0x7fff, 0x0001}},
+		{Kind: fabricsim.Partition, At: fabricsim.End{Node: "hnode004 mlx5_0", Port: 1}, Keys: []uint16{0x7fff, 0x8001}},
+	} {
+		if err := f.Inject(fault); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want := []string{"wrong-partition: hnode002 ibn2", "wrong-partition: hnode004 ibn1"}
+	if diff := cmp.Diff(want, verifyLive(t, dir, socket, 2).words()); diff != "" {
+		t.Errorf("findings (-want +got):\n%s", diff)
+	}
 }

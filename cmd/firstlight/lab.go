@@ -31,16 +31,20 @@ const enteredEnv = "FIRSTLIGHT_IN_LAB"
 func (a *app) labCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "lab",
-		Short: "Run the nodes of an inventory as virtual machines",
+		Short: "Run the nodes of an inventory as virtual machines, and its fabric as a simulation",
 		Long: `Run the nodes of an inventory's lab block as QEMU machines with UEFI firmware,
 each with a BMC that answers IPMI, on bridges inside a network namespace of
-their own. Nothing of the host's network is touched. Needs root.`,
+their own. Nothing of the host's network is touched. Needs root.
+
+The InfiniBand fabric of any inventory is simulated by firstlight lab fabric, which
+needs neither a lab block nor root.`,
 		Example: `  firstlight lab up examples/two-node-lab
   firstlight apply examples/two-node-lab
   firstlight lab exec examples/two-node-lab -- ipmitool -I lanplus -C 17 -H 10.20.0.11 -U admin -P lab-only power status
-  firstlight lab down examples/two-node-lab`,
+  firstlight lab down examples/two-node-lab
+  firstlight lab fabric examples/superpod-h200`,
 	}
-	c.AddCommand(a.labUpCommand(), a.labDownCommand(), a.labStatusCommand(), a.labExecCommand(), a.labSuperviseCommand())
+	c.AddCommand(a.labUpCommand(), a.labDownCommand(), a.labStatusCommand(), a.labExecCommand(), a.labSuperviseCommand(), a.labFabricCommand())
 	return c
 }
 

@@ -144,7 +144,12 @@ func TestUMADForm(t *testing.T) {
 	if err := parseUMAD(b[:], &got); err != nil || !got.TimedOut || got.LID != PermissiveLID || got.MAD != p.MAD {
 		t.Errorf("parseUMAD = %+v, %v; want the request, timed out", got, err)
 	}
-	for _, n := range []int{0, umadHeader, umadHeader + Size - 1} {
+	// A request that was not answered comes back as its header alone.
+	if err := parseUMAD(b[:umadHeader+headerSize], &got); err != nil || !got.TimedOut || [headerSize]byte(got.MAD[:]) != [headerSize]byte(p.MAD[:]) {
+		t.Errorf("parseUMAD of a header = %+v, %v; want the request, timed out", got, err)
+	}
+	b[umadStatus] = 0
+	for _, n := range []int{0, umadHeader - 1, umadHeader, umadHeader + headerSize, umadHeader + Size - 1} {
 		if err := parseUMAD(b[:n], &got); err == nil {
 			t.Errorf("%d bytes are read as a packet", n)
 		}

@@ -79,6 +79,9 @@ type Header struct {
 	Modifier     uint32    // bytes 20-23
 }
 
+// headerSize is the length of the common header (§13.4.3).
+const headerSize = 24
+
 // baseVersion is that of every MAD (§13.4.3).
 const baseVersion = 1
 

@@ -160,17 +160,15 @@ func (u *UMAD) Receive(p *Packet) error {
 	return parseUMAD(u.in[:n], p)
 }
 
-// parseUMAD reads the kernel's form of a packet.
+// parseUMAD reads the kernel's form of a packet. Of a request that it gives back it
+// keeps the header of the MAD only.
 func parseUMAD(b []byte, p *Packet) error {
-	if len(b) != umadHeader+Size {
+	// ETIMEDOUT where nothing came, others where it could not be sent.
+	back := len(b) >= umadHeader && binary.NativeEndian.Uint32(b[umadStatus:]) != 0
+	if len(b) != umadHeader+Size && !(back && len(b) == umadHeader+headerSize) {
 		return fmt.Errorf("%w: %d bytes from ib_umad, not %d", ErrForeign, len(b), umadHeader+Size)
 	}
-	*p = Packet{
-		LID: binary.BigEndian.Uint16(b[umadLID:]),
-		QP:  binary.BigEndian.Uint32(b[umadQPN:]),
-		// ETIMEDOUT where nothing came, others where it could not be sent.
-		TimedOut: binary.NativeEndian.Uint32(b[umadStatus:]) != 0,
-	}
+	*p = Packet{LID: binary.BigEndian.Uint16(b[umadLID:]), QP: binary.BigEndian.Uint32(b[umadQPN:]), TimedOut: back}
 	copy(p.MAD[:], b[umadHeader:])
 	return nil
 }

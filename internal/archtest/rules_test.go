@@ -23,6 +23,7 @@ var rules = []rule{
 		{"images", "the image verb, and the catalogue that apply serves from"},
 		{"images/vm", "the lab verb"},
 		{"internal/simrack", "the lab of simulated nodes"},
+		{"internal/simrack/fabricsim", "the lab fabric verb"},
 		{"inventory", "every verb begins by reading one"},
 		{"inventory/importer", "the import verb"},
 		{"provision", "plan, apply, status"},
@@ -35,7 +36,6 @@ var rules = []rule{
 		{"provision/journal", "wired into the engine as its journal"},
 		{"provision/netboot", "the boot services during apply"},
 	}, tests: []edge{
-		{"internal/simrack/fabricsim", "nodes are validated on a simulated fabric"},
 		{"internal/ibsimtest", "the import and fabric verbs are tested on a simulated fabric"},
 		{"internal/refbmc", "verbs are tested against a BMC that is ours"},
 	}},

@@ -82,9 +82,34 @@ func (b *fromCluster) addNode(node *inventory.Node) {
 			rate = b.fabric.Rate.Text
 		}
 		n.Width, n.Speed = lanesOf(rate)
-		n.GUID = AdapterGUID(node, h)
+		n.GUID, n.PKeys = AdapterGUID(node, h), keysOf(node.Name, b.fabric)
 		b.add(n)
 	}
+}
+
+// keysOf is the P_Key table of a node's adapters: the default partition that every
+// port is in, and what is declared; nil where nothing is.
+func keysOf(node string, f *inventory.Fabric) (keys []uint16) {
+	if len(f.Partitions) == 0 {
+		return nil
+	}
+	const everywhere = defaultPartition &^ inventory.FullMember
+	keys = []uint16{everywhere}
+	for i := range f.Partitions {
+		p := &f.Partitions[i]
+		key := uint16(p.Key)
+		if p.Full {
+			key |= inventory.FullMember
+		}
+		switch {
+		case !p.Has(node):
+		case p.Key == everywhere:
+			keys[0] = key
+		default:
+			keys = append(keys, key)
+		}
+	}
+	return keys
 }
 
 // AdapterName is what the net of a cluster calls an adapter of a node.

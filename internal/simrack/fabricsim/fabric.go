@@ -3,6 +3,7 @@ package fabricsim
 import (
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -179,6 +180,9 @@ func (f *Fabric) addNode(n Node) error {
 		}
 		if n.Switch && num == 0 {
 			p.state, p.phys, p.width, p.speed = mad.PortActive, mad.PhysLinkUp, p.mostWidth, p.mostSpeed
+		}
+		if !n.Switch {
+			p.pkeys = slices.Clone(n.PKeys)
 		}
 		p.fixed(n)
 		f.ports = append(f.ports, p)

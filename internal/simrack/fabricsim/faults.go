@@ -3,6 +3,7 @@ package fabricsim
 import (
 	"errors"
 	"fmt"
+	"slices"
 )
 
 // Kind is a way in which a fabric is not what it should be.
@@ -208,3 +209,18 @@ func (f *Fabric) injectPort(fault Fault, at int32) error {
 	}
 	return nil
 }
+
+// Peer is the other end of the cable of a port; false where it has none.
+func (f *Fabric) Peer(e End) (End, bool) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	i, err := f.end(e)
+	if err != nil || f.ports[i].peer == none {
+		return End{}, false
+	}
+	q := &f.ports[f.ports[i].peer]
+	return End{f.nodes[q.node].Name, int(q.num)}, true
+}
+
+// Counters are the names that a Count can have.
+func Counters() []string { return slices.Clone(counterNames[:]) }

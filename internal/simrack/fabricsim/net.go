@@ -17,16 +17,17 @@ type Net struct {
 // Node is one switch or adapter. Zero values are what a fabric of Quantum-2 and
 // ConnectX-7 has.
 type Node struct {
-	Name        string // what Ends, Faults and SIM_HOST call it; at most 31 bytes for SIM_HOST
-	Switch      bool   // else an adapter
-	Ports       int    // NodeInfo.NumPorts: without a switch's port 0; 0: 1, of a switch 65
-	Description string // NodeDescription; "" is what the device says before anybody has set it
-	GUID        uint64 // NodeGUID; 0: one of its own
-	SystemGUID  uint64 // SystemImageGUID; 0: the NodeGUID
-	DeviceID    uint16 // 0: Quantum-2's or ConnectX-7's
-	Width       int    // most lanes of each port; 0: 4
-	Speed       string // most speed of a lane, as "NDR"; "": NDR
-	BasePort0   bool   // of a switch: port 0 is a base one, not an enhanced one
+	Name        string   // what Ends, Faults and SIM_HOST call it; at most 31 bytes for SIM_HOST
+	Switch      bool     // else an adapter
+	Ports       int      // NodeInfo.NumPorts: without a switch's port 0; 0: 1, of a switch 65
+	Description string   // NodeDescription; "" is what the device says before anybody has set it
+	GUID        uint64   // NodeGUID; 0: one of its own
+	SystemGUID  uint64   // SystemImageGUID; 0: the NodeGUID
+	DeviceID    uint16   // 0: Quantum-2's or ConnectX-7's
+	Width       int      // most lanes of each port; 0: 4
+	Speed       string   // most speed of a lane, as "NDR"; "": NDR
+	BasePort0   bool     // of a switch: port 0 is a base one, not an enhanced one
+	PKeys       []uint16 // of an adapter's ports: the P_Key table to begin with; nil: the default partition, full
 }
 
 // End is a port of a node.
