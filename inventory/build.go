@@ -21,7 +21,7 @@ func (ev *evaluator) build() *Cluster {
 	c := &Cluster{
 		Dir: ev.abs, Name: filepath.Base(ev.abs), Settings: ev.settings(),
 		Networks: map[string]*Network{}, Images: map[string]*Image{}, Hardware: map[string]*Hardware{},
-		Acceptance: map[string]*Acceptance{}, Racks: map[string]*Rack{}, Fabrics: map[string]*Fabric{},
+		Acceptance: map[string]*Acceptance{}, Racks: map[string]*Rack{}, PDUs: map[string]*PDU{}, Fabrics: map[string]*Fabric{},
 		SwitchModels: map[string]*SwitchModel{},
 	}
 	if in := ev.single("cluster"); in != nil {
@@ -47,6 +47,9 @@ func (ev *evaluator) build() *Cluster {
 		r := &Rack{Name: in.name, Height: get[int](in, "height"), PowerBudget: get[Power](in, "power_budget"),
 			Row: get[string](in, "row"), Position: get[int](in, "position"), Range: in.rng}
 		in.obj, c.Racks[in.name] = r, r
+	}
+	for _, in := range ev.insts("pdu") {
+		c.PDUs[in.name] = pdu(in)
 	}
 	for _, in := range ev.insts("node") {
 		c.Nodes = append(c.Nodes, node(in))
@@ -226,6 +229,7 @@ func node(in *inst) *Node {
 	for _, b := range in.all("hca") {
 		n.HCAs = append(n.HCAs, NodeHCA{Name: b.name, GUID: get[GUID](b, "guid"), Range: b.rng})
 	}
+	n.Outlets = outlets(in)
 	return n
 }
 

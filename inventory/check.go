@@ -39,6 +39,8 @@ func (c claim) owner() string {
 	switch {
 	case c.sub == nil:
 		return c.in.label()
+	case c.sub.schema.name == "outlet":
+		return c.in.label()
 	case c.sub.schema.name == "redfish" || c.sub.schema.name == "ipmi":
 		return "the BMC of " + c.in.label()
 	case c.sub.name == "":
@@ -75,13 +77,19 @@ func (ev *evaluator) check(c *Cluster) {
 	n := &nodeChecks{
 		ev: ev, macs: newClaims[[6]byte](ev, "MAC address"), serials: newClaims[string](ev, "serial number"),
 		addrs: newClaims[netip.Addr](ev, "address"), bmcs: newClaims[netip.AddrPort](ev, "address"),
-		guids: newClaims[GUID](ev, "GUID"), networks: ev.sortedNetworks(),
+		guids: newClaims[GUID](ev, "GUID"), sockets: newClaims[string](ev, "outlet"), networks: ev.sortedNetworks(),
 	}
 	for _, in := range ev.insts("node") {
 		n.node(in)
 	}
 	for _, in := range ev.insts("node") {
 		n.bmc(in)
+	}
+	for _, in := range ev.insts("pdu") {
+		n.pdu(in)
+	}
+	for _, in := range ev.insts("node") {
+		n.outlets(in)
 	}
 	n.strayBMCs()
 	for _, in := range ev.insts("switch") {
@@ -134,6 +142,7 @@ type nodeChecks struct {
 	addrs    *claims[netip.Addr]
 	bmcs     *claims[netip.AddrPort]
 	guids    *claims[GUID]
+	sockets  *claims[string] // outlets of PDUs
 	networks []*inst
 	inside   int     // BMCs with an address in a declared network
 	outside  []claim // BMCs that have none
@@ -296,7 +305,7 @@ func (c *nodeChecks) bmcAddress(by claim, addr netip.Addr) bool {
 		default:
 			continue
 		}
-		c.ev.errorAt(by.sub.at("address"), by.in.each, "Address in use", "Address %s of %s is %s network %q (%s, declared at %s).",
+		c.ev.errorAt(by.inst().at("address"), by.in.each, "Address in use", "Address %s of %s is %s network %q (%s, declared at %s).",
 			addr, by.owner(), what, network.Name, network.CIDR, c.ev.place(network.Range))
 		return false
 	}
@@ -315,13 +324,13 @@ func (c *nodeChecks) strayBMCs() {
 		return
 	}
 	for i, by := range c.outside {
-		at := by.sub.at("address")
+		at := by.inst().at("address")
 		if i == maxAlike {
 			c.ev.add(hcl.DiagWarning, at, nil, "Address outside the networks", fmt.Sprintf("%d more BMCs are in none of the declared networks.", len(c.outside)-i))
 			return
 		}
 		c.ev.add(hcl.DiagWarning, at, by.in.each, "Address outside the networks",
-			fmt.Sprintf("Address %s of %s is in none of the declared networks, which hold the BMCs of %d other nodes.", get[netip.Addr](by.sub, "address"), by.owner(), c.inside))
+			fmt.Sprintf("Address %s of %s is in none of the declared networks, which hold the BMCs of %d other nodes.", get[netip.Addr](by.inst(), "address"), by.owner(), c.inside))
 	}
 }
 

@@ -24,6 +24,7 @@ type Cluster struct {
 	Hardware   map[string]*Hardware
 	Acceptance map[string]*Acceptance
 	Racks      map[string]*Rack
+	PDUs       map[string]*PDU
 	// SwitchModels holds the built-in ones too.
 	SwitchModels map[string]*SwitchModel
 	Switches     []*Switch // declared ones and those of topologies, in natural order of name
@@ -208,6 +209,7 @@ type Node struct {
 	BMC        *BMC
 	NICs       []NIC
 	HCAs       []NodeHCA
+	Outlets    []Outlet // that all its power comes from; none when not declared
 	Range      hcl.Range
 }
 

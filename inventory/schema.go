@@ -135,6 +135,7 @@ var topBlocks = []*blockSchema{
 			{name: "position", kind: kindInt, min: 1, max: 10000, doc: "Its place in the row, counted from one end: what cable lengths are estimated from."},
 		},
 	},
+	pduBlock,
 	nodeBlock,
 	switchModelBlock,
 	switchBlock,
@@ -230,6 +231,7 @@ var nodeBlock = &blockSchema{
 		{name: "hca", label: "name", doc: "What is known of this node's own adapter of that name in its hardware.", attrs: []attrSchema{
 			{name: "guid", kind: kindGUID, required: true, doc: "Its node GUID."},
 		}},
+		outletBlock,
 	},
 }
 
@@ -333,7 +335,7 @@ func (b *blockSchema) nested(name string) *blockSchema {
 // referable reports whether other blocks can refer to blocks of this type.
 func referable(name string) bool {
 	switch name {
-	case "credential", "network", "image", "hardware", "acceptance", "rack", "switch_model", "switch":
+	case "credential", "network", "image", "hardware", "acceptance", "rack", "pdu", "switch_model", "switch":
 		return true
 	}
 	return false
