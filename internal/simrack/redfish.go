@@ -38,7 +38,13 @@ type Redfish struct {
 
 	// Tree is a recorded service to play: a folder redfish/v1 of index.json files.
 	// Its state is what the recording says until it is changed. nil: our own.
-	Tree    fs.FS
+	Tree fs.FS
+	// Outlets makes it a rack PDU with these outlets rather than a machine's BMC;
+	// "2/A12" is A12 of the second of chained PDUs. Switched is called when one was
+	// switched; nil: nobody looks.
+	Outlets  []string
+	Switched func(outlet string, on bool)
+
 	Make    RedfishMake
 	Machine refbmc.Machine     // nil: one that is on or off and nothing else
 	Faults  RedfishFaults      // while it serves, change it with SetFaults only
@@ -69,7 +75,10 @@ type RedfishMake struct {
 	NeedsIfMatch bool   // refuses a PATCH without an entity tag (AMI)
 	EchoMode     bool   // falls back to Legacy unless the mode is sent along (Supermicro)
 	FixedMode    bool   // refuses a PATCH that names the mode (HPE)
-	NoPowerCycle bool   // has no PowerCycle among its reset types
+	// OutletParameter is the one of Outlet.PowerControl, and said to be; "":
+	// PowerState, and not said.
+	OutletParameter string
+	NoPowerCycle    bool // has no PowerCycle among its reset types
 }
 
 // RedfishFaults are ways in which real BMCs misbehave.
@@ -84,6 +93,7 @@ type RedfishFaults struct {
 	RefuseLogins     int           // answers so many good logins with 401
 	RefuseRequests   int           // answers so many requests of good sessions with 401
 	LockAfter        int           // locks the account after so many refused logins in a row; 0: never
+	OutletDelay      time.Duration // from the answer to Outlet.PowerControl until it is done
 	Slow             time.Duration // before each answer
 	BaseboardDown    bool          // every HGX_ resource answers 503
 	EchoPassword     bool          // repeats what was sent in the answer to a refused login
@@ -224,7 +234,9 @@ func (b *Redfish) load() error {
 	defer b.mu.Unlock()
 	b.docs, b.actions, b.sessions = map[string]map[string]any{}, map[string]action{}, map[string]string{}
 	var err error
-	if b.Tree == nil {
+	if b.Outlets != nil {
+		err = b.loadPDU()
+	} else if b.Tree == nil {
 		err = json.Unmarshal(ownTree, &b.docs)
 	} else {
 		err = b.loadRecorded()
@@ -237,6 +249,9 @@ func (b *Redfish) load() error {
 			doc["@odata.id"] = at
 		}
 		b.findActions(at, doc)
+	}
+	if b.Outlets != nil {
+		return nil
 	}
 	for _, m := range members(b.docs["/redfish/v1/Systems"]) {
 		if !strings.HasPrefix(path.Base(m), "HGX_") {

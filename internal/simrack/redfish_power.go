@@ -32,6 +32,8 @@ func (b *Redfish) post(w http.ResponseWriter, at string, body []byte) *answerErr
 		return refuse(http.StatusNotFound, "ResourceMissingAtURI", "There is no action at %s.", at)
 	case a.kind == "ComputerSystem.Reset" && a.of == b.system:
 		refused = b.reset(in.ResetType, lie)
+	case a.kind == "Outlet.PowerControl":
+		refused = b.control(a.of, body)
 	case a.kind == "Manager.Reset":
 		b.event("bmc-reset", in.ResetType)
 		b.mu.Lock()

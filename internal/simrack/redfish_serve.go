@@ -195,13 +195,13 @@ func (b *Redfish) current(at string) (doc map[string]any, etag string) {
 		return nil, ""
 	}
 	doc = maps.Clone(doc)
-	switch at {
-	case b.system:
+	switch {
+	case at == b.system:
 		doc["PowerState"] = "Off"
 		if b.Machine.Powered() {
 			doc["PowerState"] = "On"
 		}
-	case sessionsPath:
+	case at == sessionsPath:
 		var open []any
 		for _, session := range b.sessions {
 			open = append(open, map[string]any{"@odata.id": session})

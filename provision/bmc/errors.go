@@ -10,13 +10,18 @@ import (
 // Named is the BMC an error is about. It holds no credential.
 type Named struct {
 	Node       string
+	PDU        string // it is no BMC but the PDU of that name
 	Address    string // "10.20.0.11:623"
 	DeclaredAt string // "nodes.hcl:12", or ""
 }
 
 // String names the BMC as error messages do.
 func (n Named) String() string {
-	s := fmt.Sprintf("node %s: bmc %s", n.Node, n.Address)
+	what := "bmc"
+	if n.PDU != "" {
+		what = "pdu " + n.PDU
+	}
+	s := fmt.Sprintf("node %s: %s %s", n.Node, what, n.Address)
 	if n.DeclaredAt != "" {
 		s += " (" + n.DeclaredAt + ")"
 	}
@@ -106,7 +111,7 @@ func MayBeDone(err error) bool {
 // ReadBackError says that the BMC accepted a write and did not keep it.
 type ReadBackError struct {
 	Named
-	What   string // "boot override", "power", "restart" or "virtual media"
+	What   string // "boot override", "power", "restart", "outlet" or "virtual media"
 	Wanted string
 	Got    string
 	After  time.Duration // how long it was watched; 0: it was read once
@@ -120,6 +125,8 @@ func (e *ReadBackError) Error() string {
 	case "power":
 		return fmt.Sprintf("%s accepted power %s, and %s later the power is %s: look at the node's console and front panel",
 			e.Named, e.Wanted, after, e.Got)
+	case "outlet":
+		return fmt.Sprintf("%s accepted outlet %s, and %s later it is %s: look at the pdu", e.Named, e.Wanted, after, e.Got)
 	case "restart":
 		return fmt.Sprintf("%s accepted a restart of itself, and %s later still knows %s: it did not restart; cut its power", e.Named, after, e.Got)
 	case "boot override":

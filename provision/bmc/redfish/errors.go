@@ -7,7 +7,7 @@ import (
 )
 
 func describe(ep Endpoint) bmc.Named {
-	return bmc.Named{Node: ep.Node, Address: ep.Address.String(), DeclaredAt: ep.DeclaredAt}
+	return bmc.Named{Node: ep.Node, PDU: ep.PDU, Address: ep.Address.String(), DeclaredAt: ep.DeclaredAt}
 }
 
 // CertificateError says that the BMC showed another certificate than the one

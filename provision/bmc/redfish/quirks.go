@@ -75,6 +75,12 @@ var resetWays = map[bmc.PowerAction][]string{
 	bmc.ActionReset: {"ForceRestart"},
 }
 
+// outletParameters are the names of the parameter of Outlet.PowerControl, where a
+// PDU does not say which it takes: PowerState in DSP0268's Outlet, and in what the
+// PDUs of HPE Cray cabinets say (github.com/Cray-HPE/hms-capmc); OutletPowerState in the
+// library's (gofish v0.23.0, Outlet.PowerControl).
+var outletParameters = []string{"PowerState", "OutletPowerState"}
+
 // placeholders stand in a serial number's place on boards that were never given
 // one.
 var placeholders = []string{"na", "n/a", "none", "null", "unknown", "not specified", "default string", "to be filled by o.e.m.", "0123456789"}

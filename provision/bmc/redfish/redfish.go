@@ -39,6 +39,7 @@ const closeWithin = 5 * time.Second
 // Endpoint is one BMC and the credential for it.
 type Endpoint struct {
 	Node       string // the node's name
+	PDU        string // it is no BMC but the PDU of that name, which the node has its power from
 	Address    netip.AddrPort
 	Username   string
 	Password   inventory.Secret
@@ -48,11 +49,7 @@ type Endpoint struct {
 
 // String names the BMC as error messages do, without the credential.
 func (ep Endpoint) String() string {
-	s := fmt.Sprintf("node %s: bmc %s", ep.Node, ep.Address)
-	if ep.DeclaredAt != "" {
-		s += " (" + ep.DeclaredAt + ")"
-	}
-	return s
+	return describe(ep).String()
 }
 
 func (ep Endpoint) url() string {

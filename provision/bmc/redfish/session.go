@@ -30,7 +30,8 @@ type conn struct {
 	who     credential
 	refused *bmc.AuthError // of who: it is not sent again
 
-	system, manager string // URIs of the node and its BMC
+	system, manager string            // URIs of the node and its BMC
+	outlets         map[string]string // URIs of a PDU's outlets, by name
 }
 
 func (cn *conn) loggedIn() bool { return cn.guard != nil && cn.guard.token != "" }
