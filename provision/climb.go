@@ -14,6 +14,10 @@ import (
 type Recovery interface {
 	// ResetBMC restarts the BMC, not the node, and returns when it answers again.
 	ResetBMC(ctx context.Context, n *inventory.Node) error
+	// CycleOutlets switches every outlet of the node off and on, reads each back, and
+	// returns when the BMC answers again. takeUp says that it had begun: an outlet
+	// that is on is then left on, for it may have been off already.
+	CycleOutlets(ctx context.Context, n *inventory.Node, takeUp bool) error
 }
 
 // climbWithin bounds what is done before a boot is tried again: a BMC takes up to
@@ -42,14 +46,21 @@ func (e *Engine) climb(ctx context.Context, n *inventory.Node, act Action) error
 	if !boots || ordered || !rung.prepared() || known.Climb.ended(rung) {
 		return nil
 	}
-	if !known.Climb.begun(rung) {
+	begun := known.Climb.begun(rung)
+	if !begun {
 		if err := e.recordOne(ctx, n.Name, EventClimb, ClimbData{Rung: rung}); err != nil {
 			return err
 		}
 	}
 	ctx, cancel := context.WithTimeout(ctx, climbWithin)
 	defer cancel()
-	if err := e.Recovery.ResetBMC(ctx, n); err != nil {
+	var err error
+	if rung == RungOutlet {
+		err = e.Recovery.CycleOutlets(ctx, n, begun)
+	} else {
+		err = e.Recovery.ResetBMC(ctx, n)
+	}
+	if err != nil {
 		return obstacle{fmt.Errorf("%s: %w", rung.Does(), err)}
 	}
 	return e.recordOne(ctx, n.Name, EventClimbed, ClimbData{Rung: rung})

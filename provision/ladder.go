@@ -90,7 +90,7 @@ func LadderOf(n *inventory.Node, s inventory.Settings) []Rung {
 	for _, r := range rungs {
 		switch {
 		case r == RungOther && (n.BMC == nil || n.BMC.Other == nil):
-		case r == RungOutlet: // no way to switch one yet
+		case r == RungOutlet && len(n.Outlets) == 0:
 		default:
 			out = append(out, r)
 		}

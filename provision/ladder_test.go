@@ -44,24 +44,28 @@ func TestRecipes(t *testing.T) {
 }
 
 func TestLadderOf(t *testing.T) {
+	one := []inventory.Outlet{{PDU: &inventory.PDU{Name: "a"}, ID: "1"}}
 	tests := []struct {
 		vendor   string
 		both     bool
 		settings inventory.Settings
+		outlets  []inventory.Outlet
 		want     string
 	}{
-		{"", false, inventory.Settings{Attempts: 3}, "once, persistent, bmc-reset"},
-		{"Acme", true, inventory.Settings{Attempts: 3}, "once, persistent, other-protocol, bmc-reset"},
-		{"Dell Inc.", true, inventory.Settings{Attempts: 3}, "persistent, other-protocol, bmc-reset"},
-		{"SUPERMICRO", true, inventory.Settings{}, "once, other-protocol, persistent, bmc-reset"},
-		{"Supermicro", false, inventory.Settings{}, "once, persistent, bmc-reset"},
-		{"OpenPOWER", false, inventory.Settings{}, "once, persistent"},
-		{"", true, inventory.Settings{Attempts: 2, AttemptsDeclared: true}, "once, persistent"},
-		{"", true, inventory.Settings{Attempts: 9, AttemptsDeclared: true}, "once, persistent, other-protocol, bmc-reset"},
-		{"Dell", false, inventory.Settings{Ladder: []string{"once", "other-protocol", "bmc-reset"}}, "once, bmc-reset"},
+		{"", false, inventory.Settings{Attempts: 3}, nil, "once, persistent, bmc-reset"},
+		{"Acme", true, inventory.Settings{Attempts: 3}, nil, "once, persistent, other-protocol, bmc-reset"},
+		{"Dell Inc.", true, inventory.Settings{Attempts: 3}, nil, "persistent, other-protocol, bmc-reset"},
+		{"SUPERMICRO", true, inventory.Settings{}, nil, "once, other-protocol, persistent, bmc-reset"},
+		{"Supermicro", false, inventory.Settings{}, nil, "once, persistent, bmc-reset"},
+		{"OpenPOWER", false, inventory.Settings{}, nil, "once, persistent"},
+		{"", true, inventory.Settings{Attempts: 2, AttemptsDeclared: true}, nil, "once, persistent"},
+		{"", true, inventory.Settings{Attempts: 9, AttemptsDeclared: true}, nil, "once, persistent, other-protocol, bmc-reset"},
+		{"Dell", false, inventory.Settings{Ladder: []string{"once", "other-protocol", "bmc-reset"}}, one, "once, bmc-reset"},
+		{"", false, inventory.Settings{Attempts: 3}, one, "once, persistent, bmc-reset, outlet"},
+		{"", false, inventory.Settings{Attempts: 3, AttemptsDeclared: true}, one, "once, persistent, bmc-reset"},
 	}
 	for _, tt := range tests {
-		n := &inventory.Node{Hardware: &inventory.Hardware{Vendor: tt.vendor}, BMC: &inventory.BMC{}}
+		n := &inventory.Node{Hardware: &inventory.Hardware{Vendor: tt.vendor}, BMC: &inventory.BMC{}, Outlets: tt.outlets}
 		if tt.both {
 			n.BMC.Other = &inventory.BMC{}
 		}
@@ -98,6 +102,10 @@ func TestLadderIsTaken(t *testing.T) {
 			[]string{"(attempt 2 of 2); tried in order: once, persistent"}, 1, 1, 0},
 		{"BMC stays away", false, 0, func(m *machine) { m.reverts, m.stays = true, true }, Failed, RungBMCReset,
 			[]string{"a restart of its BMC: restarted, and not back 5m later (attempt 3 of 3)"}, 0, 0, 1},
+		{"kept once its power was cut", false, 0, func(m *machine) { m.revertsUntilCut = true; outlet(m) }, Ready, RungOutlet, nil, 1, 0, 1},
+		{"frozen until its power was cut", false, 0, func(m *machine) { m.muteAfter = 1; outlet(m) }, Ready, RungOutlet, nil, 1, 0, 1},
+		{"nothing helps", true, 0, func(m *machine) { m.ignoreAll = true; outlet(m) }, Failed, RungOutlet,
+			[]string{"(attempt 5 of 5); tried in order: once, persistent, other-protocol, bmc-reset, outlet"}, 2, 3, 1},
 		{"not the BMC's fault", true, 0, func(m *machine) { m.hangs = true }, Failed, RungPersistent,
 			[]string{"the agent did not call home in", "(attempt 3 of 3)"}, 1, 2, 0},
 	}
@@ -143,6 +151,11 @@ func TestLadderIsTaken(t *testing.T) {
 			}
 		})
 	}
+}
+
+// outlet gives a machine an outlet of a PDU.
+func outlet(m *machine) {
+	m.node.Outlets = []inventory.Outlet{{PDU: &inventory.PDU{Name: "a"}, ID: m.node.Name}}
 }
 
 // TestCrashOnTheLadder kills the controller after each write of a bring-up that
@@ -195,7 +208,10 @@ func TestNoActionUnnamed(t *testing.T) {
 				if rng.IntN(2) == 0 {
 					n.BMC.Other = &inventory.BMC{Protocol: "redfish", Credential: n.BMC.Credential}
 				}
-				spoil(r.world.machines[n.Name], rng.IntN(8))
+				if rng.IntN(2) == 0 {
+					n.Outlets = []inventory.Outlet{{PDU: &inventory.PDU{Name: "a"}, ID: n.Name}}
+				}
+				spoil(r.world.machines[n.Name], rng.IntN(10))
 				if i == 3 {
 					n.Hardware = &inventory.Hardware{Vendor: []string{"Dell", "Supermicro", "OpenPOWER"}[rng.IntN(3)]}
 				}
@@ -252,6 +268,10 @@ func spoil(m *machine, which int) {
 		m.mute = true
 	case 6:
 		m.hangs = true
+	case 7:
+		m.revertsUntilCut = true
+	case 8:
+		m.muteAfter = 1 // its BMC is frozen
 	}
 }
 
@@ -273,7 +293,7 @@ func holdNamed(t *testing.T, events []Event, done []deed, ladders map[string][]R
 			continue
 		}
 		need := EventAttempt
-		if d.what == "bmc-reset" {
+		if d.what == "bmc-reset" || d.what == "outlet" {
 			need = EventClimb
 		}
 		announced := 0

@@ -156,6 +156,9 @@ func (s *PlanStep) decide(r *facetReader, n *inventory.Node, known Node) {
 	s.cost(n, known, missing, r.want.Cluster.Lab != nil)
 	if s.Disruption.PowerCycles+s.Disruption.Reboots > 0 {
 		s.Ladder = LadderOf(n, r.want.Cluster.Settings)
+		if slices.Contains(s.Ladder, RungOutlet) {
+			s.Reasons = append(s.Reasons, "its PDU outlets are switched off and on if nothing else gets its BMC to obey")
+		}
 	}
 	for _, w := range r.cabling.unchecked(n) {
 		s.Reasons = append(s.Reasons, w.Part+": "+w.Reading)

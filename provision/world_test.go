@@ -102,6 +102,9 @@ type machine struct {
 
 	ons, cycles, reboots int  // what was done to it
 	resets               int  // of its BMC
+	cuts                 int  // of its power at the PDU
+	dark                 bool // its outlets are off
+	revertsUntilCut      bool
 	reverts              bool // its BMC does not keep the override, until it is reset
 	revertsHere          bool // so it is by its first protocol, for ever
 	byOther              bool // it is asked by its other protocol
@@ -146,7 +149,7 @@ func (w *world) SetBootPXE(_ context.Context, n *inventory.Node, persistent bool
 	switch {
 	case m.refuseBoot != nil:
 		return m.refuseBoot
-	case m.reverts || m.revertsHere && !m.byOther:
+	case m.reverts || m.revertsUntilCut || m.revertsHere && !m.byOther:
 		return errors.New("accepted the boot override and did not keep it")
 	}
 	m.pxe, m.sticky = true, persistent
@@ -163,6 +166,22 @@ func (w *world) ResetBMC(_ context.Context, n *inventory.Node) error {
 		return errors.New("restarted, and not back 5m later")
 	}
 	m.reverts = false
+	return nil
+}
+
+func (w *world) CycleOutlets(_ context.Context, n *inventory.Node, takeUp bool) error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	m := w.machine(n)
+	if takeUp && !m.dark {
+		return nil
+	}
+	if !takeUp {
+		m.cuts++
+		w.did(m, "outlet")
+	}
+	m.dark, m.power, m.agent = false, "off", nil
+	m.muteAfter, m.revertsUntilCut = 0, false
 	return nil
 }
 

@@ -31,7 +31,7 @@ const pinsFile = "bmc-certificates"
 // newBoards makes the clients; Close ends their sessions. log may be nil.
 func (s *site) newBoards(log *slog.Logger) (*boards, error) {
 	pins := &redfish.PinFile{Path: s.path(pinsFile)}
-	if slices.ContainsFunc(s.Cluster.Nodes, func(n *inventory.Node) bool { return n.BMC.By("redfish") != nil }) {
+	if slices.ContainsFunc(s.Cluster.Nodes, func(n *inventory.Node) bool { return n.BMC.By("redfish") != nil || len(n.Outlets) > 0 }) {
 		if _, err := s.mkdir(); err != nil {
 			return nil, err
 		}
