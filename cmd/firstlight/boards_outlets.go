@@ -48,7 +48,13 @@ func (b *boards) CycleOutlets(ctx context.Context, n *inventory.Node, takeUp boo
 	back, cancel := context.WithTimeout(context.WithoutCancel(ctx), outletsBack)
 	defer cancel()
 	for i := range off {
-		err = errors.Join(err, b.redfish.SetOutlet(back, eps[i], n.Outlets[i].ID, true))
+		switch failed := b.redfish.SetOutlet(back, eps[i], n.Outlets[i].ID, true); {
+		case failed == nil:
+		case err == nil:
+			err = failed
+		case failed.Error() != err.Error():
+			err = fmt.Errorf("%w; and outlet %s was not switched on again: %w", err, n.Outlets[i], failed)
+		}
 	}
 	if err != nil {
 		return final(err)

@@ -64,6 +64,32 @@ func testLadderOfTwo(t *testing.T) {
 	}
 }
 
+// testLadderWithOutlets: a BMC that hangs is got back by cutting its power, both
+// outlets of it; what that does not mend is failed, with every outlet on.
+func testLadderWithOutlets(t *testing.T) {
+	r := newFaultRig(t, rackSpec{nodes: 4, attempts: -1, outlets: true, deadlines: map[string]string{"enrolled": "8s"}},
+		simrack.Fault{Node: "node-1", Kind: simrack.FrozenBMC, After: 5},
+		simrack.Fault{Node: "node-2", Kind: simrack.IgnoreBootOverride},
+		simrack.Fault{Node: "node-3", Kind: simrack.RevertBootOverride},
+		simrack.Fault{Node: "node-3", Kind: simrack.MissingOutlet})
+	wantText(t, "plan", r.cli("plan").stdout, "because its PDU outlets are switched off and on if nothing else gets its BMC to obey")
+	o := r.apply(1)
+	r.wantStates(provision.Ready, provision.Ready, provision.Failed, provision.Ready)
+	wantText(t, "apply", o.stderr, "node-1: reachable: ", "did not answer for", "trying again (attempt 3 of 4 failed); next: its PDU outlets off and on")
+	wantText(t, "node-3", lineOf(o.stderr, "node-3: failed: "), "its PDU outlets off and on: node node-3: pdu left 10.20.2.1:443 (", "nodes.hcl:", `it has no outlet "3"`,
+		"(attempt 4 of 4); tried in order: once, persistent, bmc-reset, outlet")
+	for i, want := range []int{1, 1, 0, 0} {
+		if c := r.rack.Counters(nodeName(i + 1)); c.PowerCuts != want {
+			t.Errorf("the power of %s was cut %d times; want %d", nodeName(i+1), c.PowerCuts, want)
+		}
+	}
+	r.wantPower(1, 1, 0, 1)
+	r.wantPower(3, 0, 0, 0)
+	r.wantPower(4, 1, 0, 1)
+	r.wantRung(1, provision.RungOutlet)
+	wantNoSecret(t, r.dir, rackPassword)
+}
+
 // wantRung holds on which rung of its ladder a node came to rest, and that its last
 // boot was ordered there.
 func (r *faultRig) wantRung(i int, want provision.Rung) {

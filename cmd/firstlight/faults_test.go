@@ -33,6 +33,7 @@ func faultCases() []faultCase {
 		{name: "override reverted", run: testOverrideReverted},
 		{name: "ladder", run: testLadder},
 		{name: "ladder of two protocols", run: testLadderOfTwo},
+		{name: "ladder with outlets", run: testLadderWithOutlets},
 		{name: "wrong mac", run: testWrongMAC},
 		{name: "other hardware", run: testOtherHardware},
 		{name: "image digest", run: testImageDigest},
@@ -126,11 +127,12 @@ func inNamespaces(t *testing.T, name, program string) {
 type rackSpec struct {
 	nodes     int
 	deadlines map[string]string // by state; the others get 30s
-	attempts  int               // 0: 3
+	attempts  int               // 0: 3; -1: not declared
 	passwords map[int]string    // of the BMC of a node, by number, where it is another
 	note      string            // a comment, to change the inventory by
 	protocol  string            // of the BMCs; "": ipmi
 	both      bool              // the BMCs are declared by Redfish as well
+	outlets   bool              // two outlets a node, on two PDUs
 	hardware  string            // blocks more of the hardware
 	accept    string            // blocks more of the acceptance
 	fabric    string            // switches and fabrics
@@ -154,9 +156,12 @@ func (s rackSpec) write(t *testing.T, dir string) {
 		}
 		fmt.Fprintf(&deadlines, "    %q = %q\n", state, d)
 	}
-	attempts := s.attempts
-	if attempts == 0 {
-		attempts = 3
+	attempts := "  attempts    = 3\n"
+	switch {
+	case s.attempts > 0:
+		attempts = fmt.Sprintf("  attempts    = %d\n", s.attempts)
+	case s.attempts < 0:
+		attempts = ""
 	}
 	writeFile(t, filepath.Join(dir, "rack.hcl"), fmt.Sprintf(rackText, s.note, attempts, deadlines.String(), rackPassword, s.hardware, s.accept, s.fabric))
 	var nodes strings.Builder
@@ -170,11 +175,17 @@ func (s rackSpec) write(t *testing.T, dir string) {
 		if s.both {
 			other = "\n    redfish {}"
 		}
+		if s.outlets {
+			other += fmt.Sprintf(outletText, i, i)
+		}
 		protocol := s.protocol
 		if protocol == "" {
 			protocol = "ipmi"
 		}
 		fmt.Fprintf(&nodes, nodeText, nodeName(i), nodeName(i), bmcAddr(i), protocol, credential, other, nodeMAC(i), nodeAddr(i))
+	}
+	if s.outlets {
+		nodes.WriteString(pduText)
 	}
 	writeFile(t, filepath.Join(dir, "nodes.hcl"), nodes.String())
 	writeFile(t, filepath.Join(dir, "images", "compute", "image.hcl"), "packages = []\n")
@@ -187,8 +198,7 @@ lab "faults" {}
 
 controller {
   concurrency = 200
-  attempts    = %d
-  backoff     = "200ms"
+%s  backoff     = "200ms"
   bmc_restart = "400ms"
   deadlines = {
 %s  }
@@ -260,6 +270,29 @@ const nodeText = `node %q {
   }
 }
 
+`
+
+// outletText follows the BMC block's last argument and leaves the block open
+// again, for the end that nodeText has.
+const outletText = `
+  }
+  outlet {
+    pdu = pdu.left
+    id  = "%d"
+  }
+  outlet {
+    pdu = pdu.right
+    id  = "%d"`
+
+const pduText = `pdu "left" {
+  address    = "10.20.2.1"
+  credential = credential.bmc
+}
+
+pdu "right" {
+  address    = "10.20.2.2"
+  credential = credential.bmc
+}
 `
 
 func writeFile(t *testing.T, file, content string) {

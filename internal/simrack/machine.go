@@ -32,23 +32,32 @@ type machine struct {
 
 	starts chan *life
 
-	mu   sync.Mutex
-	life *life // nil: off
+	mu     sync.Mutex
+	life   *life           // nil: off
+	dark   map[string]bool // outlets of it that are off
+	thawed bool            // its BMC has lost its power, and with it its freeze
 }
 
 // board is a machine's BMC, of either protocol.
 type board interface {
 	Serve(ctx context.Context) error
 	TakeBoot() refbmc.Boot
-	freeze() // never answers again
+	freeze() // does not answer again before it loses its power
+	thaw()   // has lost its power, and has it again
 }
 
 // ipmi is a BMC that answers IPMI.
 type ipmi struct{ *refbmc.BMC }
 
 func (b ipmi) freeze() { b.SetFaults(refbmc.Faults{Silent: true}) }
+func (b ipmi) thaw()   { b.SetFaults(refbmc.Faults{}) }
 
 func (b *Redfish) freeze() { b.SetFaults(RedfishFaults{FreezeAfter: -1}) }
+
+func (b *Redfish) thaw() {
+	b.SetFaults(RedfishFaults{})
+	b.EndSessions()
+}
 
 // life is one time of having power.
 type life struct {
@@ -181,7 +190,7 @@ func (m *machine) observe(by *inventory.BMC, ev refbmc.Event) {
 			c.BMCResets++
 		}
 	})
-	if f, ok := m.rack.fault(m.node.Name, FrozenBMC); ok && f.of(by) && c.BMCEvents >= f.After {
+	if f, ok := m.rack.fault(m.node.Name, FrozenBMC); ok && f.of(by) && c.BMCEvents >= f.After && !m.isThawed() {
 		m.freeze(by)
 	}
 }

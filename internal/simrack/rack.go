@@ -40,6 +40,7 @@ const (
 	DiskMissing           Kind = "disk-missing"             // the last disk declared is not there
 	DIMMMissing           Kind = "dimm-missing"             // the last DIMM declared is not there
 	BMCPassword           Kind = "bmc-password"             // the BMC wants another password: see ActualPassword
+	MissingOutlet         Kind = "missing-outlet"           // its PDU knows none of its outlets
 	LostPackets           Kind = "lost-packets"             // Share of its DHCP frames is lost, each way
 	HangAfterLoader       Kind = "hang-after-loader"        // stands still once the loader is read
 )
@@ -87,6 +88,7 @@ type Counters struct {
 	NetworkBoots, DiskBoots                  int // by its firmware
 	Leases                                   int // addresses given to its firmware or iPXE
 	BMCResets                                int
+	PowerCuts                                int // at the PDU, of all its outlets
 	BMCEvents                                int
 }
 
@@ -179,7 +181,8 @@ func (r *Rack) Serve(ctx context.Context) error {
 	for _, seg := range wires.segments {
 		running.Go(func() { seg.receive(ctx) })
 	}
-	failed := make(chan error, len(r.Cluster.Nodes))
+	machines := map[string]*machine{}
+	failed := make(chan error, len(r.Cluster.Nodes)+len(r.Cluster.PDUs))
 	var listening sync.WaitGroup
 	for i, n := range r.Cluster.Nodes {
 		m, err := newMachine(r, n, i, wires, dir)
@@ -187,6 +190,7 @@ func (r *Rack) Serve(ctx context.Context) error {
 			return fmt.Errorf("simrack: %s: %w", n.Name, err)
 		}
 		running.Go(func() { m.run(ctx) })
+		machines[n.Name] = m
 		if n.BMC == nil || r.has(n.Name, DeadBMC) && n.BMC.Other == nil {
 			continue
 		}
@@ -200,6 +204,19 @@ func (r *Rack) Serve(ctx context.Context) error {
 		running.Go(func() {
 			if err := m.bmc.Serve(ctx); err != nil {
 				failed <- fmt.Errorf("simrack: %s: %w", n.Name, err)
+			}
+		})
+	}
+	for _, p := range r.Cluster.PDUs {
+		if err := wires.addAddress(p.Address); err != nil {
+			return fmt.Errorf("simrack: pdu %s: %w", p.Name, err)
+		}
+		pdu := r.newPDU(ctx, p, machines)
+		listening.Add(1)
+		pdu.Ready = func(netip.AddrPort) { listening.Done() }
+		running.Go(func() {
+			if err := pdu.Serve(ctx); err != nil {
+				failed <- fmt.Errorf("simrack: pdu %s: %w", p.Name, err)
 			}
 		})
 	}

@@ -52,6 +52,12 @@ func (t *twin) freeze() {
 	}
 }
 
+func (t *twin) thaw() {
+	for _, b := range t.boards {
+		b.thaw()
+	}
+}
+
 // side is the machine as the BMC drives it by one protocol. The boot override is
 // the BMC's, whichever protocol it was set by.
 type side struct {
