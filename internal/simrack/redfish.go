@@ -74,6 +74,7 @@ type RedfishMake struct {
 	Pending      bool   // the override is written to the settings resource (AMI)
 	NeedsIfMatch bool   // refuses a PATCH without an entity tag (AMI)
 	EchoMode     bool   // falls back to Legacy unless the mode is sent along (Supermicro)
+	ModeJob      bool   // makes a BIOS job of every mode that is written (Dell)
 	FixedMode    bool   // refuses a PATCH that names the mode (HPE)
 	// OutletParameter is the one of Outlet.PowerControl, and said to be; "":
 	// PowerState, and not said.

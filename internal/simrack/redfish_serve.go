@@ -247,9 +247,14 @@ func (b *Redfish) patch(w http.ResponseWriter, at, ifMatch string, body []byte) 
 		}
 		b.docs[at]["Boot"] = boot
 	}
+	_, told := in.Boot["BootSourceOverrideMode"]
+	job := b.Make.ModeJob && told
 	b.mu.Unlock()
 	if refused != nil {
 		return refused
+	}
+	if job {
+		b.event("bios-job", fmt.Sprint(in.Boot["BootSourceOverrideMode"]))
 	}
 	b.event("boot-override", fmt.Sprintf("%v %v %v", in.Boot["BootSourceOverrideTarget"], in.Boot["BootSourceOverrideMode"], in.Boot["BootSourceOverrideEnabled"]))
 	w.WriteHeader(http.StatusNoContent)

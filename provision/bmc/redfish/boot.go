@@ -105,8 +105,8 @@ func (s *Session) SetBoot(ctx context.Context, o bmc.Override) error {
 	var refused error
 	kept := &bmc.ReadBackError{Named: describe(s.ep), What: "boot override", Wanted: o.String()}
 	for _, r := range bootRecipes {
-		if r.settings && sys.Settings.SettingsObject.URI == "" || r.noMode && sys.Boot.Mode == "" {
-			continue // there is no such resource, or no mode was sent in the first place
+		if !r.applies(s.conn.vendor, sys, o) {
+			continue
 		}
 		err := s.writeBoot(ctx, sys, r, o)
 		var status *StatusError

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"strings"
 	"time"
 
@@ -105,16 +104,14 @@ func (s *Session) SetOutlet(ctx context.Context, id string, on bool) error {
 // switchOutlet starts the action. Which name its parameter has is asked of
 // outletParameters where the PDU does not say.
 func (s *Session) switchOutlet(ctx context.Context, o outletDoc, way string) error {
-	names := outletParameters
-	switch c := o.Actions.Control; {
-	case slices.Contains(c.PowerState, way):
-		names = []string{"PowerState"}
-	case slices.Contains(c.Outlet, way):
-		names = []string{"OutletPowerState"}
-	}
+	says := map[string]bool{"PowerState": len(o.Actions.Control.PowerState) > 0, "OutletPowerState": len(o.Actions.Control.Outlet) > 0}
+	silent := !says["PowerState"] && !says["OutletPowerState"]
 	var err error
-	for _, name := range names {
-		err = s.post(ctx, o.Actions.Control.Target, map[string]string{name: way})
+	for _, p := range outletParameters {
+		if !silent && !says[p.name] {
+			continue
+		}
+		err = s.post(ctx, o.Actions.Control.Target, map[string]string{p.name: way})
 		var status *StatusError
 		if !errors.As(err, &status) || status.Status != 400 {
 			return err

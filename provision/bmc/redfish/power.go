@@ -71,8 +71,8 @@ func stateOf(redfish string) bmc.PowerState {
 // the proof is its network boot, not this. No action is sent twice: an error
 // with MayBeDone leaves the decision to the caller.
 func (s *Session) SetPower(ctx context.Context, action bmc.PowerAction) error {
-	ways, ok := resetWays[action]
-	if !ok {
+	ways := waysTo(action)
+	if ways == nil {
 		return fmt.Errorf("unknown power action %q", action)
 	}
 	want := bmc.PowerOn
