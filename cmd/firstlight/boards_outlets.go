@@ -57,7 +57,7 @@ func (b *boards) CycleOutlets(ctx context.Context, n *inventory.Node, takeUp boo
 		}
 	}
 	if err != nil {
-		return final(err)
+		return err // also a refused login: it is the PDU's, and the rung is taken once
 	}
 	return b.awaitBMC(ctx, n)
 }
@@ -86,7 +86,7 @@ func (b *boards) awaitBMC(ctx context.Context, n *inventory.Node) error {
 func (b *boards) pdu(n *inventory.Node, o inventory.Outlet) (redfish.Endpoint, error) {
 	at, c := b.cluster.DeclaredAt(o.PDU.Range), o.PDU.Credential
 	if c == nil || c.Password == "" {
-		return redfish.Endpoint{}, &provision.Refused{Reason: fmt.Sprintf("PDU %s (%s): the password of its credential is not set", o.PDU.Name, at)}
+		return redfish.Endpoint{}, fmt.Errorf("pdu %s (%s): the password of its credential is not set", o.PDU.Name, at)
 	}
 	return redfish.Endpoint{Node: n.Name, PDU: o.PDU.Name, Address: netip.AddrPortFrom(o.PDU.Address, uint16(o.PDU.Port)),
 		Username: c.Username, Password: c.Password, DeclaredAt: at}, nil

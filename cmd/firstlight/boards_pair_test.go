@@ -9,6 +9,8 @@ import (
 
 	"firstlight/internal/refbmc"
 	"firstlight/internal/simrack"
+	"firstlight/inventory"
+	"firstlight/provision"
 )
 
 // deafPort is a UDP port on loopback that nobody listens on.
@@ -80,5 +82,21 @@ func TestPairAsksFirst(t *testing.T) {
 	_, errs, code = inProcess(t, "power", "status", "-target", "p1", other.dir)
 	if code != 1 || !strings.Contains(errs, `refused user "admin"`) || other.seen("p1 login-attempt") != 0 {
 		t.Errorf("power status with a wrong password exits %d, with %d Redfish logins:\n%s", code, other.seen("p1 login-attempt"), errs)
+	}
+}
+
+// TestPairDrift: that a protocol is not answered any more is drift.
+func TestPairDrift(t *testing.T) {
+	deaf := deafPort(t)
+	r := pairSite(t, func(*redfishSite) uint16 { return deaf })
+	s := loadSite(t, r.dir)
+	want, err := s.want(s.key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	writeReady(t, s, want, func(n *inventory.Node, st provision.State) string { return noEvidence(n, st) })
+	nodes, text := r.report(0, "-json", "-target", "p1")
+	if d := nodes["p1"].Drift; len(d) == 0 || d[0].What != "bmc" || d[0].Known != "answering by ipmi" || !strings.HasPrefix(d[0].Found, "asked by redfish instead of ipmi: node p1: ") {
+		t.Errorf("the drift of p1 is %+v; want that it is asked by Redfish\n%s", d, text)
 	}
 }

@@ -204,6 +204,9 @@ func (s *site) askBMC(ctx context.Context, boards *boards, n *inventory.Node, k 
 		return []driftItem{{What: what, Known: known, Found: err.Error(), In: driftBMC}}
 	}
 	var drift []driftItem
+	if id.Detour != "" && k.Detour == "" {
+		drift = append(drift, driftItem{What: "bmc", Known: "answering by " + n.BMC.Protocol, Found: id.Detour, In: driftBMC})
+	}
 	if serial := s.knownSerial(k); serial != "" && serial != id.Serial {
 		drift = append(drift, driftItem{What: "node.serial", Known: serial, Found: id.Serial, In: driftBMC})
 	}

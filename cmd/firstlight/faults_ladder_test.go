@@ -19,7 +19,8 @@ func testLadder(t *testing.T) {
 	o := r.apply(1)
 	r.wantStates(provision.Ready, provision.Failed, provision.Failed, provision.Failed, provision.Ready)
 	const spent = "(attempt 3 of 3); tried in order: once, persistent, bmc-reset"
-	wantText(t, "apply", o.stderr, "node-1: reachable: ", "did not keep it", "trying again (attempt 2 of 3 failed); next: a restart of its BMC")
+	wantText(t, "apply", o.stderr, "node-1: reachable: ", "did not keep it", "trying again (attempt 2 of 3 failed); next: a restart of its BMC",
+		"node-1: a restart of its BMC begins", "node-1: a restart of its BMC done")
 	wantText(t, "node-2", lineOf(o.stderr, "node-2: failed: "), `reads back "pxe bios persistent"`, spent)
 	wantText(t, "node-3", lineOf(o.stderr, "node-3: failed: "), "accepted power on, and", "the power is off", spent)
 	wantText(t, "node-4", lineOf(o.stderr, "node-4: failed: "), "did not answer for", spent)

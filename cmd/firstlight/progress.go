@@ -193,8 +193,8 @@ func (p *progress) close() {
 func describe(u provision.Update) string {
 	ev, n := u.Event, u.Node
 	var d struct {
-		Op, Power, What, Detail, Proof, Reason, MAC, Kernel, Address string
-		Boot                                                         json.RawMessage
+		Op, Power, What, Detail, Proof, Reason, MAC, Kernel, Address, Detour, Rung string
+		Boot                                                                       json.RawMessage
 	}
 	if err := json.Unmarshal(ev.Data, &d); err != nil {
 		return ""
@@ -202,13 +202,21 @@ func describe(u provision.Update) string {
 	switch ev.Kind {
 	case provision.EventPowered:
 		if d.Op == "status" {
-			return fmt.Sprintf("%s: power is %s", ev.Node, d.Power)
+			detour := ""
+			if d.Detour != "" {
+				detour = "; its BMC was " + d.Detour
+			}
+			return fmt.Sprintf("%s: power is %s%s", ev.Node, d.Power, detour)
 		}
 		return fmt.Sprintf("%s: power %s confirmed by its BMC", ev.Node, d.Op)
 	case provision.EventSeen:
 		return fmt.Sprintf("%s: %s %s", ev.Node, d.What, d.Detail)
 	case provision.EventHello:
 		return fmt.Sprintf("%s: agent called home from %s, kernel %s", ev.Node, d.Address, d.Kernel)
+	case provision.EventClimb:
+		return fmt.Sprintf("%s: %s begins", ev.Node, provision.Rung(d.Rung).Does())
+	case provision.EventClimbed:
+		return fmt.Sprintf("%s: %s done", ev.Node, provision.Rung(d.Rung).Does())
 	case provision.EventPassed:
 		return fmt.Sprintf("%s: %s", ev.Node, n.State)
 	case provision.EventMissed, provision.EventRefused:

@@ -138,6 +138,7 @@ func startRef(t testing.TB, b *refbmc.BMC) *ref {
 			if r.dies {
 				b.SetFaults(refbmc.Faults{Silent: true})
 			}
+			r.order = append(r.order, e.Kind)
 		case "login-attempt", "login-refused", "boot-override":
 		default:
 			r.order = append(r.order, e.Kind)

@@ -45,7 +45,7 @@ func suiteStand(t *testing.T, suites []int, f bmctest.Fault) bmctest.Stand {
 		conn.Close()
 	}
 	return bmctest.Stand{
-		Client:   suiteClient{&Client{Timeout: 700 * time.Millisecond, PowerWithin: 300 * time.Millisecond}, ep},
+		Client:   suiteClient{&Client{Timeout: 700 * time.Millisecond, PowerWithin: 300 * time.Millisecond, BMCQuiet: 300 * time.Millisecond, BMCWithin: 20 * time.Second}, ep},
 		Patience: 2500 * time.Millisecond,
 		Powered:  r.machine.Powered,
 		Events: func() []string {
@@ -92,5 +92,7 @@ func (c suiteClient) Boot(ctx context.Context) (string, error) {
 	o, err := c.client.Boot(ctx, c.ep)
 	return o.String(), err
 }
+
+func (c suiteClient) ResetBMC(ctx context.Context) error { return c.client.ResetBMC(ctx, c.ep) }
 
 func (suiteClient) Close() {}

@@ -41,6 +41,7 @@ type Client interface {
 	SetBootPXE(ctx context.Context, persistent bool) error // by UEFI
 	ClearBoot(ctx context.Context) error
 	Boot(ctx context.Context) (string, error) // "none", "pxe uefi once", "pxe uefi persistent"
+	ResetBMC(ctx context.Context) error
 	Close()
 }
 
@@ -50,7 +51,7 @@ type Stand struct {
 	Client   Client
 	Patience time.Duration
 	Powered  func() bool     // the machine's own word
-	Events   func() []string // power actions and overrides that the BMC accepted, as refbmc.Event's kinds
+	Events   func() []string // power actions and restarts that the BMC accepted, as refbmc.Event's kinds
 	Logins   func() int      // attempted at the BMC
 	Sessions func() int      // open at the BMC; nil: it cannot be asked
 
@@ -71,6 +72,7 @@ func Run(t *testing.T, open func(t *testing.T, f Fault) Stand) {
 		{"reset of what is off", Healthy, resetOff},
 		{"override", Healthy, override},
 		{"override is used up", Healthy, usedUp},
+		{"restart of the BMC", Healthy, restart},
 		{"many at once", Healthy, many},
 		{"cancelled", Frozen, cancelled},
 		{"wrong password", WrongPassword, wrongPassword},
@@ -78,6 +80,9 @@ func Run(t *testing.T, open func(t *testing.T, f Fault) Stand) {
 		{"power not changed", Lies, lied},
 		{"frozen", Frozen, frozen},
 		{"frozen after login", Freezes, frozen},
+		{"restart of a frozen BMC", Frozen, func(t *testing.T, ctx context.Context, s Stand) {
+			wantError(t, s, "ResetBMC", s.IsNoAnswer, func() error { return s.Client.ResetBMC(ctx) })
+		}},
 		{"port closed", Closed, frozen},
 	}
 	for _, c := range cases {
@@ -201,6 +206,15 @@ func usedUp(t *testing.T, ctx context.Context, s Stand) {
 	must(t, "persistent", s.Client.SetBootPXE(ctx, true))
 	must(t, "cycle", s.Client.SetPower(ctx, "cycle"))
 	wantBoot(t, ctx, s, "pxe uefi persistent")
+}
+
+func restart(t *testing.T, ctx context.Context, s Stand) {
+	must(t, "on", s.Client.SetPower(ctx, "on"))
+	must(t, "ResetBMC", s.Client.ResetBMC(ctx))
+	wantPower(t, ctx, s, "on")
+	must(t, "persistent", s.Client.SetBootPXE(ctx, true))
+	wantBoot(t, ctx, s, "pxe uefi persistent")
+	wantEvents(t, s, "power-on", "bmc-reset")
 }
 
 func many(t *testing.T, ctx context.Context, s Stand) {

@@ -126,6 +126,8 @@ func (b bound) Boot(ctx context.Context) (string, error) {
 	return o.String(), err
 }
 
+func (b bound) ResetBMC(ctx context.Context) error { return b.client.ResetBMC(ctx, b.ep) }
+
 func (b bound) Close() { b.client.Close() }
 
 // stand makes the stand of a conformance case.
