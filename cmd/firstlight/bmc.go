@@ -146,7 +146,7 @@ func askBMCs[T any](ctx context.Context, a *app, b *boards, nodes []*inventory.N
 			}
 			r.elapsed = time.Since(start)
 			out[i] = r
-			shown.answered(r.err == nil)
+			shown.answered(map[bool]string{true: "answered", false: "failed"}[r.err == nil])
 		})
 	}
 	wg.Wait()
@@ -169,46 +169,4 @@ func failures[T any](a *app, answers []answer[T]) error {
 		return &exit{code: 1}
 	}
 	return nil
-}
-
-// counter is a line on a terminal that counts answers.
-type counter struct {
-	app   *app
-	on    bool
-	all   int
-	every time.Duration
-
-	mu          sync.Mutex
-	done, fault int
-	last        time.Time
-}
-
-// newCounter counts to all. A few answers are there before anybody could read it.
-func (a *app) newCounter(all int) *counter {
-	return &counter{app: a, on: drawable(a.stderr), all: all, every: 100 * time.Millisecond, last: time.Now()}
-}
-
-func (t *counter) answered(well bool) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	t.done++
-	if !well {
-		t.fault++
-	}
-	if !t.on || time.Since(t.last) < t.every {
-		return
-	}
-	t.last = time.Now()
-	text := fmt.Sprintf("%d of %d BMCs have answered", t.done-t.fault, t.all)
-	if t.fault > 0 {
-		text += fmt.Sprintf(", %d have failed", t.fault)
-	}
-	fmt.Fprintf(t.app.stderr, "\r\x1b[K%s", text)
-}
-
-// clear takes the line off the terminal.
-func (t *counter) clear() {
-	if t.on {
-		fmt.Fprint(t.app.stderr, "\r\x1b[K")
-	}
 }
