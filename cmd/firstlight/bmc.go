@@ -20,9 +20,10 @@ func (a *app) bmcCommand() *cobra.Command {
 		Short: "Work with the BMCs: their logs, sensors, firmware, security and passwords",
 		Example: `  firstlight bmc sel hnode017 racks/a
   firstlight bmc sensors racks/a
-  firstlight bmc firmware -target rack=a01 racks/a`,
+  firstlight bmc firmware -target rack=a01 racks/a
+  firstlight bmc audit racks/a`,
 	}
-	c.AddCommand(a.bmcSELCommand(), a.bmcSensorsCommand(), a.bmcFirmwareCommand())
+	c.AddCommand(a.bmcSELCommand(), a.bmcSensorsCommand(), a.bmcFirmwareCommand(), a.bmcAuditCommand())
 	return c
 }
 

@@ -77,7 +77,13 @@ func (v *conversation) call(req request, then func(data []byte, err error)) {
 
 // elevates says whether a command is more than a user's (appendix G).
 func elevates(c types.Command) bool {
-	return c.NetFn == types.NetFnChassisRequest && c.ID != types.CommandGetChassisStatus.ID || c == types.CommandColdReset
+	switch c {
+	case types.CommandGetChassisStatus:
+		return false
+	case types.CommandColdReset, types.CommandGetUserAccess, types.CommandGetUsername:
+		return true
+	}
+	return c.NetFn == types.NetFnChassisRequest || c.NetFn == types.NetFnTransportRequest
 }
 
 // command sends the request for the first time.
