@@ -46,8 +46,9 @@ func fruText(s string) string {
 // board is the library's view of the hardware. Only the FRU is served through
 // it; our own handlers drive the machine. A nil part answers "not supported".
 type board struct {
-	fru fruStore
-	sdr sdrStore
+	fru     fruStore
+	sdr     sdrStore
+	console hal.ConsoleHAL
 }
 
 func (*board) Chassis() hal.ChassisHAL   { return nil }
@@ -55,7 +56,7 @@ func (*board) Sensors() hal.SensorHAL    { return nil }
 func (*board) Network() hal.NetworkHAL   { return nil }
 func (*board) GPIO() hal.GPIOHAL         { return nil }
 func (*board) I2C() hal.I2CHAL           { return nil }
-func (*board) Console() hal.ConsoleHAL   { return nil }
+func (d *board) Console() hal.ConsoleHAL { return d.console }
 func (*board) Close() error              { return nil }
 func (d *board) Storage() hal.StorageHAL { return d }
 func (d *board) FRU() hal.FRUStore       { return d.fru }

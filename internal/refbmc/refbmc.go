@@ -11,6 +11,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"net"
 	"net/netip"
@@ -79,6 +80,11 @@ type BMC struct {
 	Sensors   []Sensor       // numeric sensors, besides the power unit's state
 	Watts     func() float64 // power drawn now, for DCMI; nil: it does not measure
 	ReadLimit int            // bytes of a log record that it gives at once; 0: all
+
+	// Console attaches to the machine's serial line, which is passed on as Serial
+	// over LAN (§15) to one session at a time, of an operator or better; nil: the
+	// machine has none. What it returns is closed when the session ends.
+	Console func(context.Context) (io.ReadWriteCloser, error)
 
 	Machine Machine
 	Faults  Faults               // while it serves, change it with SetFaults only
@@ -174,7 +180,15 @@ func (b *BMC) newState() (*bmc.BMC, error) {
 	if b.KG != "" {
 		options = append(options, bmc.WithKG(crypto.PadPassword20([]byte(b.KG))))
 	}
-	state := bmc.New(info, b.guid(), &board{fru: fruStore(fru), sdr: b.repository()}, options...)
+	hardware := &board{fru: fruStore(fru), sdr: b.repository()}
+	if b.Console != nil {
+		hardware.console = serialLine{b.Console}
+	}
+	state := bmc.New(info, b.guid(), hardware, options...)
+	sol := state.SOL.Config()
+	if cc := max(sol.SetParam(solAuthentication, []byte{byte(bmc.PrivilegeLevelOperator)}), sol.SetParam(solRetry, []byte{7, 25})); cc != types.CodeOK {
+		return nil, fmt.Errorf("refbmc %s: serial over LAN: %s", b.Listen, cc)
+	}
 
 	// The library starts with an enabled anonymous user.
 	if err := state.Users.Update(1, func(u *bmc.User) error { u.Enabled = false; return nil }); err != nil {
@@ -209,6 +223,7 @@ func (b *BMC) registry(power *powerWorker) *handlers.Registry {
 	r.RegisterFunc(types.CommandGetSELTime, b.getSELTime)
 	r.RegisterFunc(types.CommandGetSensorReading, b.getSensorReading)
 	r.RegisterFunc(types.CommandGetDCMIPowerReading, b.getPowerReading)
+	r.RegisterFunc(types.CommandGetSessionInfo, getSessionInfo)
 	r.RegisterFunc(types.CommandGetSystemGUID, func(_ context.Context, h *handlers.HandlerContext, _ []byte) ([]byte, types.CompletionCode, error) {
 		return append([]byte(nil), h.BMC.GUID[:]...), types.CodeOK, nil
 	})
