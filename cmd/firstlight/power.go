@@ -4,14 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
-	"net"
-	"os"
 	"sync"
 	"time"
 
 	"github.com/spf13/cobra"
-	"golang.org/x/term"
 
 	"firstlight/inventory"
 	"firstlight/provision/bmc"
@@ -152,30 +148,4 @@ func powerOne(ctx context.Context, b board, op string) (string, error) {
 		}
 	}
 	return b.Power(ctx)
-}
-
-// attach joins this terminal with a console socket until ~. or Ctrl-C.
-func (a *app) attach(ctx context.Context, socket string) error {
-	conn, err := net.Dial("unix", socket)
-	if err != nil {
-		return fmt.Errorf("console: %w; is the lab up?", err)
-	}
-	defer conn.Close()
-	if f, ok := a.stdin.(*os.File); ok && terminal(f) {
-		was, err := term.MakeRaw(int(f.Fd()))
-		if err != nil {
-			return err
-		}
-		defer term.Restore(int(f.Fd()), was)
-		fmt.Fprint(a.stderr, "attached; ~. at the start of a line leaves\r\n")
-	}
-	done := make(chan error, 2)
-	go func() { _, err := io.Copy(a.stdout, conn); done <- err }() // ends when conn closes
-	go func() { done <- leaving(a.stdin, conn) }()                 // ends with ~. or the process
-	select {
-	case err := <-done:
-		return err
-	case <-ctx.Done():
-		return nil
-	}
 }
