@@ -70,21 +70,21 @@ func (a *app) console(ctx context.Context, args []string, force bool) error {
 	return a.attach(ctx, boards.ipmi, ep, force)
 }
 
-// serial is the endpoint of a node's console.
+// serial is the endpoint of a node's console, which is reached by IPMI.
 func (b *boards) serial(n *inventory.Node) (bmc.Endpoint, error) {
 	if n.BMC == nil {
 		return bmc.Endpoint{}, fmt.Errorf("node %s: no bmc is declared", n.Name)
 	}
-	d, err := b.of(n)
+	declared := n.BMC.By("ipmi")
+	if declared == nil {
+		return bmc.Endpoint{}, fmt.Errorf("node %s: its BMC is declared to speak %s (%s), and consoles are reached by IPMI: declare that too",
+			n.Name, n.BMC.Protocol, b.cluster.DeclaredAt(n.BMC.Range))
+	}
+	d, err := b.by(n, declared)
 	if err != nil {
 		return bmc.Endpoint{}, err
 	}
-	ipmi, ok := d.(boardOf[bmc.Endpoint, *bmc.Session])
-	if !ok {
-		return bmc.Endpoint{}, fmt.Errorf("node %s: its BMC is declared to speak %s (%s), and consoles are reached by IPMI: declare protocol = \"ipmi\"",
-			n.Name, n.BMC.Protocol, b.cluster.DeclaredAt(n.BMC.Range))
-	}
-	return ipmi.ep, nil
+	return d.(boardOf[bmc.Endpoint, *bmc.Session]).ep, nil
 }
 
 // attach joins this terminal with a node's console until ~. or Ctrl-C, which on a

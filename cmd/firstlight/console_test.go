@@ -153,7 +153,7 @@ func TestConsoleTerminal(t *testing.T) {
 func TestConsoleRefused(t *testing.T) {
 	r, _ := newConsoleSite(t)
 	for args, want := range map[string]string{
-		"r1": `consoles are reached by IPMI: declare protocol = "ipmi"`,
+		"r1": `consoles are reached by IPMI: declare that too`,
 		"n9": "n9",
 	} {
 		if _, errs, code := inProcess(t, "console", args, r.dir); code != 1 || !strings.Contains(errs, want) {
