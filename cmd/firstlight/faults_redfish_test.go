@@ -33,7 +33,7 @@ func testRedfish(t *testing.T) {
 	wantText(t, "show", r.cli("show", "node-1").stdout, "boot.override: found one-time PXE, read back", "DMTF DSP0268")
 
 	o = r.cli("power", "status", "-target", "node-[1-2]")
-	wantText(t, "power status", o.stdout, "on: node-1 off: node-2")
+	wantText(t, "power status", o.stdout, "on: node-1; off: node-2")
 	o = r.cli("plan", "-refresh-only", "-target", "node-1")
 	wantText(t, "plan -refresh-only", o.stdout, "No drift. 1 BMC was read")
 

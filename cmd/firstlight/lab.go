@@ -6,7 +6,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"net/netip"
 	"os"
@@ -429,69 +428,4 @@ func (a *app) enterLab(s *site) error {
 		return err
 	}
 	return syscall.Exec("/proc/self/exe", os.Args, append(os.Environ(), enteredEnv+"=1"))
-}
-
-func (a *app) consoleCommand() *cobra.Command {
-	c := &cobra.Command{
-		Use:   "console NODE [DIR]",
-		Short: "Attach to a lab machine's serial console",
-		Long: `Attach to the serial console of a lab machine. Type ~. at the start of a line
-to leave. This version reaches the consoles of lab machines only.`,
-		Example:           "  firstlight console node-1 examples/two-node-lab",
-		Args:              cobra.RangeArgs(1, 2),
-		ValidArgsFunction: a.completeNodes,
-		RunE: func(c *cobra.Command, args []string) error {
-			s, err := a.loadLab(dirArg(args, 1))
-			if err != nil {
-				return err
-			}
-			nodes, err := s.Cluster.Select(args[:1])
-			if err != nil {
-				return err
-			}
-			if len(nodes) != 1 {
-				return errors.New("a console is of one node")
-			}
-			if err := a.labIsUp(c.Context(), s); err != nil {
-				return err
-			}
-			return a.attach(c.Context(), vm.Console(s.Cluster.Lab.Name, nodes[0].Name))
-		},
-	}
-	a.inventoryFlags(c)
-	return c
-}
-
-// leaving passes what is typed on, up to ~. at the start of a line.
-func leaving(from io.Reader, to io.Writer) error {
-	in := bufio.NewReader(from)
-	start, tilde := true, false
-	for {
-		b, err := in.ReadByte()
-		if errors.Is(err, io.EOF) {
-			return nil
-		}
-		if err != nil {
-			return err
-		}
-		if tilde {
-			tilde = false
-			if b == '.' {
-				return nil
-			}
-			if _, err := to.Write([]byte{'~'}); err != nil {
-				return err
-			}
-			if b == '~' {
-				continue
-			}
-		} else if start && b == '~' {
-			tilde = true
-			continue
-		}
-		start = b == '\r' || b == '\n'
-		if _, err := to.Write([]byte{b}); err != nil {
-			return err
-		}
-	}
 }

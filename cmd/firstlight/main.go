@@ -96,7 +96,7 @@ training-ready state. An inventory in HCL says what the racks should be.`,
 	}
 	root.AddCommand(a.initCommand(), a.importCommand(), a.validateCommand(), a.fmtCommand(), a.planCommand(), a.applyCommand(), a.showCommand(),
 		a.statusCommand(), a.consoleCommand(), a.powerCommand(), a.imageCommand(), a.labCommand(), a.reportCommand(),
-		a.quarantineCommand(), a.releaseCommand(), a.fabricCommand(), a.versionCommand())
+		a.quarantineCommand(), a.releaseCommand(), a.fabricCommand(), a.bmcCommand(), a.versionCommand())
 	root.InitDefaultCompletionCmd()
 	for _, c := range root.Commands() {
 		if c.Name() == "completion" {

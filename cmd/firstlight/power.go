@@ -2,16 +2,12 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
-	"io"
-	"net"
-	"os"
-	"sort"
 	"sync"
 	"time"
 
 	"github.com/spf13/cobra"
-	"golang.org/x/term"
 
 	"firstlight/inventory"
 	"firstlight/provision/bmc"
@@ -24,6 +20,9 @@ type powerRow struct {
 	Error     string `json:"error"`
 	ElapsedMS int64  `json:"elapsed_ms"`
 	Detour    string `json:"detour,omitempty"` // by which protocol it was asked instead of the declared one, and why
+
+	err   error
+	shown *counter
 }
 
 func (a *app) powerCommand() *cobra.Command {
@@ -80,13 +79,15 @@ func (a *app) power(ctx context.Context, op, dir string) error {
 		return err
 	}
 	defer boards.Close()
-	rows := powerAll(ctx, boards, nodes, op, s.Cluster.Settings.BMCConcurrency)
+	shown := a.newCounter(len(nodes))
+	rows := powerAll(ctx, boards, nodes, op, s.Cluster.Settings.BMCConcurrency, shown)
+	shown.clear()
 	return a.printPower(rows)
 }
 
 // powerAll talks to all BMCs, some at a time. A status over IPMI is one call for
 // all of them; a change keeps a slot until it is confirmed.
-func powerAll(ctx context.Context, boards *boards, nodes []*inventory.Node, op string, concurrency int) []powerRow {
+func powerAll(ctx context.Context, boards *boards, nodes []*inventory.Node, op string, concurrency int, shown *counter) []powerRow {
 	rows := make([]powerRow, len(nodes))
 	slots := make(chan struct{}, max(concurrency, 1))
 	var wg sync.WaitGroup
@@ -104,14 +105,14 @@ func powerAll(ctx context.Context, boards *boards, nodes []*inventory.Node, op s
 		}
 	}
 	for i, n := range nodes {
-		rows[i].Name = n.Name
+		rows[i].Name, rows[i].shown = n.Name, shown
 		if n.BMC == nil {
-			rows[i].Error = "no bmc is declared"
+			rows[i].set("", 0, errors.New("no bmc is declared"))
 			continue
 		}
 		b, err := boards.of(n)
 		if err != nil {
-			rows[i].Error = err.Error()
+			rows[i].set("", 0, err)
 			continue
 		}
 		if ep, ok := firstByIPMI(b); ok && op == "status" {
@@ -135,8 +136,9 @@ func powerAll(ctx context.Context, boards *boards, nodes []*inventory.Node, op s
 func (r *powerRow) set(power string, elapsed time.Duration, err error) {
 	r.Power, r.ElapsedMS = power, elapsed.Milliseconds()
 	if err != nil {
-		r.Error = err.Error()
+		r.err, r.Error = err, err.Error()
 	}
+	r.shown.answered(r.group().kind)
 }
 
 func powerOne(ctx context.Context, b board, op string) (string, error) {
@@ -146,70 +148,4 @@ func powerOne(ctx context.Context, b board, op string) (string, error) {
 		}
 	}
 	return b.Power(ctx)
-}
-
-func (a *app) printPower(rows []powerRow) error {
-	bad := 0
-	groups := map[string][]string{}
-	for _, r := range rows {
-		key := r.Power
-		if r.Error != "" {
-			bad++
-			key = "no answer"
-		}
-		groups[key] = append(groups[key], r.Name)
-	}
-	if a.json {
-		if err := printJSON(a.stdout, map[string]any{"nodes": rows}); err != nil {
-			return err
-		}
-	} else {
-		keys := []string{}
-		for k := range groups {
-			keys = append(keys, k)
-		}
-		sort.Sort(sort.Reverse(sort.StringSlice(keys)))
-		for _, k := range keys {
-			if k != "no answer" {
-				fmt.Fprintf(a.stdout, "%s: %s\n", k, inventory.Fold(groups[k]))
-			}
-		}
-		for _, r := range rows {
-			if r.Error != "" {
-				fmt.Fprintf(a.stderr, "%s: %s (after %d ms)\n", r.Name, r.Error, r.ElapsedMS)
-			} else if r.Detour != "" {
-				fmt.Fprintf(a.stderr, "%s: %s\n", r.Name, r.Detour)
-			}
-		}
-	}
-	if bad > 0 {
-		return &exit{code: 1}
-	}
-	return nil
-}
-
-// attach joins this terminal with a console socket until ~. or Ctrl-C.
-func (a *app) attach(ctx context.Context, socket string) error {
-	conn, err := net.Dial("unix", socket)
-	if err != nil {
-		return fmt.Errorf("console: %w; is the lab up?", err)
-	}
-	defer conn.Close()
-	if f, ok := a.stdin.(*os.File); ok && terminal(f) {
-		was, err := term.MakeRaw(int(f.Fd()))
-		if err != nil {
-			return err
-		}
-		defer term.Restore(int(f.Fd()), was)
-		fmt.Fprint(a.stderr, "attached; ~. at the start of a line leaves\r\n")
-	}
-	done := make(chan error, 2)
-	go func() { _, err := io.Copy(a.stdout, conn); done <- err }() // ends when conn closes
-	go func() { done <- leaving(a.stdin, conn) }()                 // ends with ~. or the process
-	select {
-	case err := <-done:
-		return err
-	case <-ctx.Done():
-		return nil
-	}
 }

@@ -152,7 +152,7 @@ func (r *redfishSite) noSecret(texts ...string) {
 func TestRedfishPower(t *testing.T) {
 	r := newRedfishSite(t)
 	out, errs, code := inProcess(t, "power", "status", r.dir)
-	if code != 0 || out != "on: i1,r2\noff: r1\n" {
+	if code != 0 || out != "on: i1,r2; off: r1\n" {
 		t.Fatalf("power status exits %d:\n%s%s", code, out, errs)
 	}
 	info, err := os.Stat(filepath.Join(r.dir, ".firstlight", pinsFile))

@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
+	"net"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -254,6 +256,10 @@ func (r *run) addGuest(i int) error {
 		Product:      m.product(),
 		Serial:       m.Serial,
 		Machine:      g,
+		Console: func(ctx context.Context) (io.ReadWriteCloser, error) {
+			var d net.Dialer
+			return d.DialContext(ctx, "unix", Console(r.lab.Name, m.Name))
+		},
 		Faults: refbmc.Faults{
 			IgnoreBootOverride: m.has(FaultIgnoreBootOverride),
 			RevertBootOverride: m.has(FaultRevertBootOverride),

@@ -45,18 +45,22 @@ func fruText(s string) string {
 
 // board is the library's view of the hardware. Only the FRU is served through
 // it; our own handlers drive the machine. A nil part answers "not supported".
-type board struct{ fru fruStore }
+type board struct {
+	fru     fruStore
+	sdr     sdrStore
+	console hal.ConsoleHAL
+}
 
 func (*board) Chassis() hal.ChassisHAL   { return nil }
 func (*board) Sensors() hal.SensorHAL    { return nil }
 func (*board) Network() hal.NetworkHAL   { return nil }
 func (*board) GPIO() hal.GPIOHAL         { return nil }
 func (*board) I2C() hal.I2CHAL           { return nil }
-func (*board) Console() hal.ConsoleHAL   { return nil }
+func (d *board) Console() hal.ConsoleHAL { return d.console }
 func (*board) Close() error              { return nil }
 func (d *board) Storage() hal.StorageHAL { return d }
 func (d *board) FRU() hal.FRUStore       { return d.fru }
-func (*board) SDR() hal.SDRStore         { return bmcLocator() }
+func (d *board) SDR() hal.SDRStore       { return d.sdr }
 
 // fruStore is one read-only FRU device, number 0.
 type fruStore []byte
@@ -72,17 +76,17 @@ func (fruStore) Write(context.Context, uint8, []byte) error { return hal.ErrNotS
 func (fruStore) Delete(context.Context, uint8) error        { return hal.ErrNotSupported }
 func (fruStore) DeviceIDs(context.Context) ([]uint8, error) { return []uint8{0}, nil }
 
-// sdrStore is one read-only sensor data record: the BMC's own locator (§43.9).
-// Were there none, ipmitool would try to fill the repository before it prints
-// the FRU.
-type sdrStore []byte
+// sdrStore is the read-only sensor data records, with IDs from 1 on.
+type sdrStore [][]byte
 
-func bmcLocator() sdrStore {
+// bmcLocator is the BMC's own locator record (§43.9). Were there none, ipmitool
+// would try to fill the repository before it prints the FRU.
+func bmcLocator() []byte {
 	const name = "BMC"
 	body := []byte{
 		0x20, 0x00, // slave address, channel
 		0x00,             // no power state notification
-		0x82,             // chassis device, SDR repository device
+		0x87,             // chassis, SEL, SDR repository and sensor device
 		0x00, 0x00, 0x00, // reserved
 		0x06, 0x01, // entity: system management module, instance 1
 		0x00,
@@ -93,12 +97,19 @@ func bmcLocator() sdrStore {
 }
 
 func (s sdrStore) Read(_ context.Context, record uint16) ([]byte, error) {
-	if record != 1 {
+	if record == 0 || int(record) > len(s) {
 		return nil, hal.ErrNotFound
 	}
-	return s, nil
+	return s[record-1], nil
 }
 
 func (sdrStore) Write(context.Context, uint16, []byte) error { return hal.ErrNotSupported }
 func (sdrStore) Delete(context.Context, uint16) error        { return hal.ErrNotSupported }
-func (sdrStore) RecordIDs(context.Context) ([]uint16, error) { return []uint16{1}, nil }
+
+func (s sdrStore) RecordIDs(context.Context) ([]uint16, error) {
+	ids := make([]uint16, len(s))
+	for i := range ids {
+		ids[i] = uint16(i + 1)
+	}
+	return ids, nil
+}

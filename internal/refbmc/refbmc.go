@@ -11,6 +11,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"net"
 	"net/netip"
@@ -76,6 +77,15 @@ type BMC struct {
 
 	Manufacturer, Product, Serial string // served in the FRU; the GUID derives from them
 
+	Sensors   []Sensor       // numeric sensors, besides the power unit's state
+	Watts     func() float64 // power drawn now, for DCMI; nil: it does not measure
+	ReadLimit int            // bytes of a log record that it gives at once; 0: all
+
+	// Console attaches to the machine's serial line, which is passed on as Serial
+	// over LAN (§15) to one session at a time, of an operator or better; nil: the
+	// machine has none. What it returns is closed when the session ends.
+	Console func(context.Context) (io.ReadWriteCloser, error)
+
 	Machine Machine
 	Faults  Faults               // while it serves, change it with SetFaults only
 	Observe func(Event)          // called for each event, from many goroutines; nil: nobody looks
@@ -85,6 +95,7 @@ type BMC struct {
 	mu       sync.Mutex // guards Faults, boot and restarts
 	boot     bootOptions
 	restarts restarts
+	events   eventLogStore
 	now      func() time.Time // tests advance it; nil: time.Now
 }
 
@@ -153,7 +164,7 @@ func (b *BMC) newState() (*bmc.BMC, error) {
 		FirmwareMajor:           1,
 		IPMIVersion:             0x02, // 2.0: the low digit is in the high nibble (§20.1)
 		ManufacturerID:          0,    // "unspecified" (§20.1)
-		AdditionalDeviceSupport: 0x80, // chassis device
+		AdditionalDeviceSupport: 0x87, // chassis, SEL, SDR repository and sensor device
 	}
 	suites := []types.CipherSuiteID{types.CipherSuiteID3, types.CipherSuiteID17}
 	if b.Suites != nil {
@@ -169,7 +180,15 @@ func (b *BMC) newState() (*bmc.BMC, error) {
 	if b.KG != "" {
 		options = append(options, bmc.WithKG(crypto.PadPassword20([]byte(b.KG))))
 	}
-	state := bmc.New(info, b.guid(), &board{fru: fruStore(fru)}, options...)
+	hardware := &board{fru: fruStore(fru), sdr: b.repository()}
+	if b.Console != nil {
+		hardware.console = serialLine{b.Console}
+	}
+	state := bmc.New(info, b.guid(), hardware, options...)
+	sol := state.SOL.Config()
+	if cc := max(sol.SetParam(solAuthentication, []byte{byte(bmc.PrivilegeLevelOperator)}), sol.SetParam(solRetry, []byte{7, 25})); cc != types.CodeOK {
+		return nil, fmt.Errorf("refbmc %s: serial over LAN: %s", b.Listen, cc)
+	}
 
 	// The library starts with an enabled anonymous user.
 	if err := state.Users.Update(1, func(u *bmc.User) error { u.Enabled = false; return nil }); err != nil {
@@ -196,6 +215,15 @@ func (b *BMC) registry(power *powerWorker) *handlers.Registry {
 	r.RegisterFunc(types.CommandChassisControl, power.chassisControl)
 	r.RegisterFunc(types.CommandSetSystemBootOptions, b.setBootOptions)
 	r.RegisterFunc(types.CommandGetSystemBootOptions, b.getBootOptions)
+	r.RegisterFunc(types.CommandGetSELInfo, b.getSELInfo)
+	r.RegisterFunc(types.CommandReserveSEL, b.reserveSEL)
+	r.RegisterFunc(types.CommandGetSELEntry, b.getSELEntry)
+	r.RegisterFunc(types.CommandAddSELEntry, b.addSELEntry)
+	r.RegisterFunc(types.CommandClearSEL, b.clearSEL)
+	r.RegisterFunc(types.CommandGetSELTime, b.getSELTime)
+	r.RegisterFunc(types.CommandGetSensorReading, b.getSensorReading)
+	r.RegisterFunc(types.CommandGetDCMIPowerReading, b.getPowerReading)
+	r.RegisterFunc(types.CommandGetSessionInfo, getSessionInfo)
 	r.RegisterFunc(types.CommandGetSystemGUID, func(_ context.Context, h *handlers.HandlerContext, _ []byte) ([]byte, types.CompletionCode, error) {
 		return append([]byte(nil), h.BMC.GUID[:]...), types.CodeOK, nil
 	})
@@ -210,6 +238,7 @@ func (b *BMC) clock() time.Time {
 }
 
 func (b *BMC) event(kind, detail string) {
+	b.logPower(kind)
 	if b.Log != nil {
 		b.Log.Debug("bmc event", "listen", b.Listen, "kind", kind, "detail", detail)
 	}

@@ -266,7 +266,7 @@ func FuzzUnseal(f *testing.F) {
 	f.Add(pkt)
 	f.Add(pkt[:20])
 	f.Fuzz(func(t *testing.T, pkt []byte) {
-		if _, _, err := k.unseal(pkt); err == nil {
+		if _, _, err := k.unseal(pkt, types.PayloadTypeIPMI); err == nil {
 			t.Errorf("a packet that is addressed to the BMC was taken as its reply: % x", pkt)
 		}
 		parseReply(pkt, request{}, 0)
@@ -282,13 +282,13 @@ func TestSealUnseal(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			seq, got, err := k.unseal(pkt)
+			seq, got, err := k.unseal(pkt, types.PayloadTypeIPMI)
 			if err != nil || seq != 5 || !bytes.Equal(got, payload) {
 				t.Fatalf("suite %d, %d bytes: unseal = %d, % x, %v", su.id, n, seq, got, err)
 			}
 			for i := rmcpSize; i < len(pkt); i++ {
 				pkt[i] ^= 1
-				if _, _, err := k.unseal(pkt); err == nil {
+				if _, _, err := k.unseal(pkt, types.PayloadTypeIPMI); err == nil {
 					t.Fatalf("suite %d: byte %d of %d changed and the packet was accepted", su.id, i, len(pkt))
 				}
 				pkt[i] ^= 1

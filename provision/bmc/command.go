@@ -29,7 +29,14 @@ type commands struct {
 	calling  time.Time // the call began
 	then     func(data []byte, err error)
 	before   answered
-	closed   func() // the conversation is over; nil: nobody waits
+	line     *line // the serial console; nil: none is open
+	hosting  bool  // a console was opened, and others use the session
+
+	host     *conversation // whose session this one goes through; nil: it has its own
+	borrowed error         // why what is asked of host has ended
+	serving  *conversation // who has the call that is under way made
+	later    []func()      // calls that wait for the one under way
+	closed   func()        // the conversation is over; nil: nobody waits
 }
 
 // answered is what is known of the last request that was answered.
@@ -51,6 +58,14 @@ func (v *conversation) inSession(id uint32) bool {
 // call asks the BMC; then gets the data of the reply, without its completion
 // code.
 func (v *conversation) call(req request, then func(data []byte, err error)) {
+	if v.host != nil {
+		v.phase, v.borrowed = phaseCall, nil
+		v.host.lend(v, req, func(data []byte, err error) {
+			v.phase = phaseReady
+			then(data, err)
+		})
+		return
+	}
 	if v.phase != phaseReady {
 		then(nil, fmt.Errorf("%s: the session is not open", req.command.Name))
 		return
@@ -77,7 +92,13 @@ func (v *conversation) call(req request, then func(data []byte, err error)) {
 
 // elevates says whether a command is more than a user's (appendix G).
 func elevates(c types.Command) bool {
-	return c.NetFn == types.NetFnChassisRequest && c.ID != types.CommandGetChassisStatus.ID || c == types.CommandColdReset
+	switch c {
+	case types.CommandGetChassisStatus:
+		return false
+	case types.CommandColdReset, types.CommandGetUserAccess, types.CommandGetUsername, types.CommandActivatePayload, types.CommandDeactivatePayload:
+		return true
+	}
+	return c.NetFn == types.NetFnChassisRequest || c.NetFn == types.NetFnTransportRequest
 }
 
 // command sends the request for the first time.
@@ -124,7 +145,11 @@ func (v *conversation) commandAgain() {
 // packet takes a packet that names the session.
 func (v *conversation) packet(pkt []byte) {
 	count := &v.engine.count
-	seq, payload, err := v.unseal(pkt)
+	kind := types.PayloadTypeIPMI
+	if v.line != nil && types.PayloadType(pkt[5]&0x3f) == types.PayloadTypeSOL {
+		kind = types.PayloadTypeSOL
+	}
+	seq, payload, err := v.unseal(pkt, kind)
 	switch {
 	case errors.Is(err, errUnprotected):
 		count.Unprotected.Add(1)
@@ -137,6 +162,10 @@ func (v *conversation) packet(pkt []byte) {
 		return
 	case !v.received.take(seq):
 		count.Replayed.Add(1)
+		return
+	}
+	if kind == types.PayloadTypeSOL {
+		v.solPacket(payload)
 		return
 	}
 	if v.phase == phaseCall || v.phase == phaseClosing {
@@ -193,11 +222,39 @@ func (v *conversation) answer(cc types.CompletionCode, data []byte, err error) {
 	v.phase = phaseReady
 	v.engine.disarm(v)
 	v.then(data, err)
+	if v.hosting {
+		v.answeredAtConsole(err)
+	}
+}
+
+// answeredAtConsole goes on with what waits for an open console's session. One
+// whose BMC is silent is gone, and what waits is told so.
+func (v *conversation) answeredAtConsole(err error) {
+	var silent *silence
+	if errors.As(err, &silent) {
+		v.hang(err)
+	}
+	for len(v.later) > 0 && v.phase != phaseCall && v.phase != phaseBusy {
+		next := v.later[0]
+		v.later = v.later[1:]
+		next()
+	}
+	if v.phase == phaseReady {
+		v.engine.park(v)
+		if v.line == nil {
+			v.leave()
+		}
+	}
 }
 
 // close ends the session; closed is called when the BMC has said so, or has
 // been silent for closeLimit.
 func (v *conversation) close(closed func()) {
+	if v.host != nil && v.phase == phaseReady { // the console keeps the session
+		v.closed = closed
+		v.finish()
+		return
+	}
 	if v.phase != phaseReady {
 		closed()
 		return

@@ -185,6 +185,13 @@ func (v *conversation) cancel(err error) {
 	if v.phase == phaseWaiting {
 		err = fmt.Errorf("waiting for a turn: %w", err)
 	}
+	if v.host != nil {
+		v.borrowed = err
+		if v.host.serving == v {
+			v.host.cancel(err)
+		}
+		return
+	}
 	if after := v.engine.now.Sub(v.began); v.sent > 0 && after >= asked && errors.Is(err, context.DeadlineExceeded) {
 		err = &silence{doing: v.doing, after: after}
 	}

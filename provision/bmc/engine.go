@@ -179,6 +179,11 @@ func (e *engine) end(v *conversation) {
 	e.disarm(v)
 	e.park(v)
 	e.live--
+	e.pass(v)
+}
+
+// pass gives v's turn with its BMC to the next.
+func (e *engine) pass(v *conversation) {
 	if v.t.current != v {
 		return // it has waited in the queue, which skips it
 	}

@@ -66,6 +66,10 @@ func (v *conversation) login() {
 		v.failLogin(reason)
 		return
 	}
+	if host := v.t.console; host != nil && host.credential() == v.credential() && host.role >= v.role {
+		v.borrow(host)
+		return
+	}
 	v.loginBegan = v.engine.now
 	v.offers = suites()
 	if v.ep.Suite != 0 {

@@ -52,13 +52,18 @@ type keys struct {
 	k1, k2    []byte
 }
 
-// seal encrypts and signs one payload.
-func (k *keys) seal(seq uint32, payload []byte) ([]byte, error) {
+// seal encrypts and signs one message.
+func (k *keys) seal(seq uint32, msg []byte) ([]byte, error) {
+	return k.sealAs(types.PayloadTypeIPMI, seq, msg)
+}
+
+// sealAs encrypts and signs one payload.
+func (k *keys) sealAs(kind types.PayloadType, seq uint32, payload []byte) ([]byte, error) {
 	sealed, err := crypto.EncryptAESPayload(payload, k.k2, crypto.RandomBytes(aesBlock))
 	if err != nil {
 		return nil, err
 	}
-	pkt := protocol.BuildRMCPPlusPacket(uint8(types.PayloadTypeIPMI),
+	pkt := protocol.BuildRMCPPlusPacket(uint8(kind),
 		types.PayloadFlagEncrypted|types.PayloadFlagAuthenticated, k.bmcID, seq, sealed)
 	pad := types.IntegrityPadLen(payloadAt-rmcpSize, len(sealed))
 	for range pad {
@@ -72,11 +77,11 @@ func (k *keys) seal(seq uint32, payload []byte) ([]byte, error) {
 	return append(pkt, code...), nil
 }
 
-// unseal verifies and decrypts one packet; whatever is not signed with our key
-// is an error, so that nobody else can answer for the BMC.
-func (k *keys) unseal(pkt []byte) (seq uint32, payload []byte, err error) {
+// unseal verifies and decrypts one packet of one kind; whatever is not signed with
+// our key is an error, so that nobody else can answer for the BMC.
+func (k *keys) unseal(pkt []byte, as types.PayloadType) (seq uint32, payload []byte, err error) {
 	kind, flags, id, seq, body, ok := parseHeader(pkt)
-	if !ok || kind != types.PayloadTypeIPMI || id != k.consoleID {
+	if !ok || kind != as || id != k.consoleID {
 		return 0, nil, errForeign
 	}
 	if flags != types.PayloadFlagEncrypted|types.PayloadFlagAuthenticated {

@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -179,7 +180,7 @@ done
 `
 
 // writeSim writes what ipmi_sim reads.
-func writeSim(t *testing.T, dir string, port uint16, serialPort int, kg string) {
+func writeSim(t *testing.T, dir string, port uint16, serialPort int, kg, lan, more string) {
 	t.Helper()
 	if kg != "" {
 		kg = fmt.Sprintf("bmc_key \"%s\"\n", kg)
@@ -192,12 +193,12 @@ priv_limit admin
 allowed_auths_admin md5
 guid a123456789abcdefa123456789abcdef
 %sendlan
-chassis_control "%s"
+%schassis_control "%s"
 serial 15 127.0.0.1 %d codec VM
 user 2 true "%s" "%s" admin 10 md5
-`, port, kg, filepath.Join(dir, "chassis"), serialPort, testUser, plantedPassword)
+`, port, kg, lan, filepath.Join(dir, "chassis"), serialPort, testUser, plantedPassword)
 	const emu = "mc_setbmc 0x20\nmc_add 0x20 0 no-device-sdrs 0x23 9 8 0x9f 0x1291 0xf02 persist_sdr\nsel_enable 0x20 1000 0x0a\nmc_enable 0x20\n"
-	for name, text := range map[string]string{"lan.conf": conf, "sim.emu": emu, "chassis": simScript,
+	for name, text := range map[string]string{"lan.conf": conf, "sim.emu": emu + more, "chassis": simScript,
 		"values/power": "0\n", "values/boot": "none\n", "state/.keep": ""} {
 		path := filepath.Join(dir, name)
 		if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
@@ -210,8 +211,19 @@ user 2 true "%s" "%s" admin 10 md5
 }
 
 // startSim runs OpenIPMI's simulated BMC until the test ends. kg is its key K_g;
-// "": it has none.
-func startSim(t *testing.T, kg string) netip.AddrPort {
+// "": it has none. more are commands that set it up further.
+func startSim(t *testing.T, kg string, more ...string) netip.AddrPort {
+	t.Helper()
+	return runSim(t, kg, "", more)
+}
+
+// startSimWith is startSim with lines of its lan.conf.
+func startSimWith(t *testing.T, lan string) netip.AddrPort {
+	t.Helper()
+	return runSim(t, "", lan, nil)
+}
+
+func runSim(t *testing.T, kg, lan string, more []string) netip.AddrPort {
 	t.Helper()
 	bin, err := exec.LookPath("ipmi_sim")
 	if err != nil {
@@ -227,7 +239,7 @@ func startSim(t *testing.T, kg string) netip.AddrPort {
 		t.Fatal(err)
 	}
 	addr := udp.LocalAddr().(*net.UDPAddr).AddrPort()
-	writeSim(t, dir, addr.Port(), tcp.Addr().(*net.TCPAddr).Port, kg)
+	writeSim(t, dir, addr.Port(), tcp.Addr().(*net.TCPAddr).Port, kg, lan, strings.Join(more, "\n")+"\n")
 	udp.Close()
 	tcp.Close()
 	cmd := exec.Command(bin, "-c", "lan.conf", "-f", "sim.emu", "-s", "state", "-n")

@@ -42,6 +42,7 @@ type target struct {
 	addr    netip.AddrPort
 	rtt     roundTrip
 	current *conversation // that has the turn
+	console *conversation // with an open serial console, whose session the others use
 	queue   []*conversation
 	refused []latch
 	skip    int // suites that it does not offer, from the front of suites()
@@ -123,10 +124,12 @@ func (e *engine) packet(t *target, pkt []byte) {
 			return
 		}
 		e.setupReply(t, kind, payload)
-	case t.current == nil || !t.current.inSession(id):
-		e.count.Foreign.Add(1)
-	default:
+	case t.current != nil && t.current.inSession(id):
 		t.current.packet(pkt)
+	case t.console != nil && t.console.inSession(id):
+		t.console.packet(pkt)
+	default:
+		e.count.Foreign.Add(1)
 	}
 }
 
@@ -166,7 +169,8 @@ func (e *engine) setupReply(t *target, kind types.PayloadType, payload []byte) {
 		return
 	}
 	e.count.Late.Add(1)
-	if id, ok := openedSession(kind, payload); ok && (v == nil || v.consoleID != s.consoleID || !v.uses(id)) {
+	if id, ok := openedSession(kind, payload); ok && (v == nil || v.consoleID != s.consoleID || !v.uses(id)) &&
+		(t.console == nil || !t.console.uses(id)) {
 		e.abort(t, id, types.RmcpStatusCodeNoResToCreateSess) // a slot that nobody will use
 	}
 }

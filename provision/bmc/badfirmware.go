@@ -1,0 +1,121 @@
+package bmc
+
+import (
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+)
+
+// BadFirmware is a range of BMC firmware with a known hole.
+type BadFirmware struct {
+	Maker   string   // in the manufacturer's name, any case; several are parted by "|"
+	IANA    []uint32 // the maker's enterprise numbers in Get Device ID
+	Product string   // in the product's or board's name, any case; "": all of the maker's
+	Version string   // in the firmware's version text, as "iLO 4"; "": any
+	From    string   // the first version that has the hole; "": all before Fixed
+	Fixed   string   // the first version without it; "": the maker gives none that can be compared
+	CVE     string
+	What    string
+	Source  string
+}
+
+// Holes is the table of known holes that anybody on the out-of-band network can
+// use without a password. It is not complete: an empty answer does not mean that a
+// firmware is sound.
+func Holes() []BadFirmware {
+	const megarac = "its Redfish service lets anybody in (AMI MegaRAC)"
+	const megaracSource = "https://nvd.nist.gov/vuln/detail/CVE-2024-54085"
+	dell, hpe, asus := []uint32{674}, []uint32{11, 47196}, []uint32{2623}
+	return []BadFirmware{
+		{"Dell", dell, "", "", "", "2.52.52.52", "CVE-2018-1207", "its web server runs what anybody uploads (iDRAC7, iDRAC8)",
+			"https://nvd.nist.gov/vuln/detail/CVE-2018-1207"},
+		{"Dell", dell, "", "", "3.0", "4.00.00.00", "CVE-2020-5344", "a request to its web server runs code (iDRAC9)",
+			"https://nvd.nist.gov/vuln/detail/CVE-2020-5344"},
+		{"HPE|Hewlett", hpe, "", "iLO 4", "", "2.53", "CVE-2017-12542", "a long Connection header passes for a login",
+			"https://nvd.nist.gov/vuln/detail/CVE-2017-12542"},
+		{"HPE|Hewlett", hpe, "", "iLO 5", "", "1.35", "CVE-2018-7105", "it runs code that is sent to it",
+			"https://nvd.nist.gov/vuln/detail/CVE-2018-7105"},
+		// HPE's firmware of 2025-03-20 has the fix; its number is in HPE's bulletin only.
+		{"HPE|Hewlett", hpe, "XD670", "", "", "", "CVE-2024-54085", megarac, megaracSource},
+		{"ASUS", asus, "W790E-SAGE", "", "", "1.1.57", "CVE-2024-54085", megarac, megaracSource},
+		{"ASUS", asus, "W680M-ACE", "", "", "1.1.21", "CVE-2024-54085", megarac, megaracSource},
+		{"ASUS", asus, "WRX90E-SAGE", "", "", "2.1.28", "CVE-2024-54085", megarac, megaracSource},
+		{"ASUS", asus, "WRX80E-SAGE", "", "", "1.34.0", "CVE-2024-54085", megarac, megaracSource},
+		{"American Megatrends", []uint32{20974}, "", "", "12", "12.7", "CVE-2024-54085", megarac, megaracSource},
+		{"American Megatrends", []uint32{20974}, "", "", "13", "13.5", "CVE-2024-54085", megarac, megaracSource},
+	}
+}
+
+// about says whether the row is about this BMC's maker, product and kind of
+// firmware.
+func (b *BadFirmware) about(id Identity) bool {
+	has := func(text, part string) bool { return strings.Contains(strings.ToLower(text), strings.ToLower(part)) }
+	maker := slices.Contains(b.IANA, id.ManufacturerID)
+	for name := range strings.SplitSeq(b.Maker, "|") {
+		maker = maker || has(id.Manufacturer, name)
+	}
+	return maker && has(id.Product, b.Product) && has(id.Firmware, b.Version)
+}
+
+// covers says whether the firmware has the hole. decided is false when its version
+// does not tell.
+func (b *BadFirmware) covers(firmware string) (bad, decided bool) {
+	v := versionOf(firmware, b.Version)
+	if b.Fixed == "" || v == nil {
+		return false, false
+	}
+	if order, whole := compareVersions(v, versionOf(b.Fixed, "")); !whole {
+		return false, false
+	} else if order >= 0 {
+		return false, true
+	}
+	if b.From != "" {
+		order, _ := compareVersions(v, versionOf(b.From, ""))
+		return order >= 0, true
+	}
+	return true, true
+}
+
+// versionOf is the numbers of the first version in a text, after what names its
+// kind; nil: there is none.
+func versionOf(text, kind string) []int {
+	if i := strings.Index(strings.ToLower(text), strings.ToLower(kind)); kind != "" && i >= 0 {
+		text = text[i+len(kind):]
+	}
+	found := regexp.MustCompile(`\d+(\.\d+)*`).FindString(text)
+	if found == "" {
+		return nil
+	}
+	var out []int
+	for part := range strings.SplitSeq(found, ".") {
+		n, err := strconv.Atoi(part)
+		if err != nil {
+			return nil
+		}
+		out = append(out, n)
+	}
+	return out
+}
+
+// compareVersions orders a against b. whole is false when a ends where b goes on
+// and they are alike so far: IPMI gives two numbers of a version only.
+func compareVersions(a, b []int) (order int, whole bool) {
+	for i := range b {
+		switch {
+		case i >= len(a):
+			for _, n := range b[i:] {
+				if n != 0 {
+					return 0, false
+				}
+			}
+			return 0, true
+		case a[i] != b[i]:
+			if a[i] < b[i] {
+				return -1, true
+			}
+			return 1, true
+		}
+	}
+	return 0, true
+}
