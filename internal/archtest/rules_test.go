@@ -64,6 +64,7 @@ var rules = []rule{
 		{"inventory", "what is wanted"},
 		{"provision/acceptance", "the evidence that states are entered by"},
 		{"provision/agent/api", "what agents report"},
+		{"provision/bmc/pacing", "leaf: when machines may be switched on"},
 	}, tests: []edge{
 		{"provision/journal", "the engine is killed and replayed on the real journal"},
 		{"provision/journal/journaltest", "the journal of the other tests is held to the same contract"},
@@ -152,6 +153,7 @@ var rules = []rule{
 	{pkg: "inventory/topology"},
 	{pkg: "provision/acceptance"},
 	{pkg: "provision/bmc/bmctest"},
+	{pkg: "provision/bmc/pacing"},
 	{pkg: "provision/agent/api"},
 }
 
