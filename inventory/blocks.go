@@ -115,7 +115,9 @@ func (in *inst) one(block string) *inst {
 
 // physical reports a type whose blocks are things that can be touched: one
 // name over all modules.
-func physical(typ string) bool { return typ == "node" || typ == "rack" || typ == "switch" }
+func physical(typ string) bool {
+	return typ == "node" || typ == "rack" || typ == "switch" || typ == "feed"
+}
 
 // declareBlock notes a top-level block and what is wrong with its names.
 func (sc *scope) declareBlock(b *hcl.Block) {

@@ -31,6 +31,7 @@ var rules = []rule{
 		{"provision/agent/api", "wires the hub's reports to the engine"},
 		{"provision/agent/hub", "serves the nodes' agents during apply"},
 		{"provision/bmc", "the power verb; wired into the engine as its power"},
+		{"provision/bmc/pacing", "leaf: prints the waves of a plan"},
 		{"provision/bmc/redfish", "the same, for nodes whose BMC is declared to speak Redfish"},
 		{"provision/console", "the serve verb"},
 		{"provision/journal", "wired into the engine as its journal"},

@@ -55,8 +55,9 @@ type start struct {
 
 // waiter is a machine that was asked for.
 type waiter struct {
-	load Load
-	turn int
+	load   Load
+	turn   int
+	absent bool // expected, and not asked for yet: its room is kept
 	// barred are circuits that had no room for it: none of those asked for
 	// after it are switched on there, so that the room it waits for comes.
 	barred []string
@@ -91,13 +92,22 @@ func (s *Scheduler) Never(l Load) error {
 	return nil
 }
 
-// Ask puts a machine in the queue. One that waits already keeps its place. The
+// Ask puts a machine in the queue. One that is there already keeps its place. The
 // error is Never's.
-func (s *Scheduler) Ask(l Load) error {
+func (s *Scheduler) Ask(l Load) error { return s.enqueue(l, false) }
+
+// Expect keeps a place in the queue, and its room, for a machine that will be
+// asked for, until it is, or leaves. The error is Never's.
+func (s *Scheduler) Expect(l Load) error { return s.enqueue(l, true) }
+
+func (s *Scheduler) enqueue(l Load, absent bool) error {
 	if err := s.Never(l); err != nil {
+		s.Leave(l.Node)
 		return err
 	}
-	if _, queued := s.queued[l.Node]; queued {
+	if key, queued := s.queued[l.Node]; queued {
+		w := s.queues[key][s.place(key, l.Node)]
+		w.absent = w.absent && absent
 		return nil
 	}
 	l.Circuits = s.limited(l.Circuits)
@@ -106,9 +116,14 @@ func (s *Scheduler) Ask(l Load) error {
 		key = ownPlace
 	}
 	s.asked++
-	s.queues[key] = append(s.queues[key], &waiter{load: l, turn: s.asked})
+	s.queues[key] = append(s.queues[key], &waiter{load: l, turn: s.asked, absent: absent})
 	s.queued[l.Node] = key
 	return nil
+}
+
+// place is a machine's in its queue.
+func (s *Scheduler) place(key, node string) int {
+	return slices.IndexFunc(s.queues[key], func(w *waiter) bool { return w.load.Node == node })
 }
 
 // ownPlace is the queue of those that start again while they count as starting:
@@ -128,21 +143,19 @@ func (s *Scheduler) limited(circuits []string) []string {
 
 // Leave takes a machine out of the queue.
 func (s *Scheduler) Leave(node string) {
-	key, queued := s.queued[node]
-	if !queued {
-		return
+	if key, queued := s.queued[node]; queued {
+		s.take(key, s.place(key, node))
 	}
-	i := slices.IndexFunc(s.queues[key], func(w *waiter) bool { return w.load.Node == node })
-	s.queues[key] = slices.Delete(s.queues[key], i, i+1)
-	s.left(node, key)
 }
 
-// left forgets a machine that is no longer in its queue.
-func (s *Scheduler) left(node, key string) {
-	delete(s.queued, node)
-	if len(s.queues[key]) == 0 {
+// take takes a machine out of its queue.
+func (s *Scheduler) take(key string, i int) *waiter {
+	w := s.queues[key][i]
+	delete(s.queued, w.load.Node)
+	if s.queues[key] = slices.Delete(s.queues[key], i, i+1); len(s.queues[key]) == 0 {
 		delete(s.queues, key)
 	}
+	return w
 }
 
 // Began counts a machine that was switched on at that time without having been
@@ -193,32 +206,38 @@ func (s *Scheduler) Admit(now time.Time) (nodes []string, next time.Time) {
 			s.Settled(node)
 		}
 	}
-	closed := map[string]bool{}
+	open := doors{closed: map[string]bool{}, kept: map[string]int64{}}
 	for h := s.heads(); h.Len() > 0; {
 		if s.interval > 0 && !s.last.IsZero() && now.Before(s.last.Add(s.interval)) {
 			next = s.last.Add(s.interval)
 			break
 		}
-		key := (*h)[0].key
-		w := s.queues[key][0]
-		if !s.fits(w, closed) {
+		at := &(*h)[0]
+		w := s.queues[at.key][at.i]
+		switch {
+		case !s.fits(w, open):
 			for _, c := range w.barred {
-				closed[c] = true
+				open.closed[c] = true
 			}
 			heap.Pop(h)
 			continue
+		case w.absent:
+			for _, c := range w.load.Circuits {
+				open.kept[c] += w.load.Watts
+			}
+			at.i++
+		default:
+			nodes = append(nodes, w.load.Node)
+			s.begin(w.load, now)
+			s.last = now
+			s.take(at.key, at.i)
 		}
-		nodes = append(nodes, w.load.Node)
-		s.begin(w.load, now)
-		s.last = now
-		s.queues[key] = s.queues[key][1:]
-		if len(s.queues[key]) > 0 {
-			(*h)[0].turn = s.queues[key][0].turn
+		if q := s.queues[at.key]; at.i < len(q) {
+			at.turn = q[at.i].turn
 			heap.Fix(h, 0)
 		} else {
 			heap.Pop(h)
 		}
-		s.left(w.load.Node, key)
 	}
 	if len(s.queues) > 0 {
 		for _, st := range s.starting {
@@ -240,10 +259,16 @@ func (s *Scheduler) heads() *heads {
 	return &h
 }
 
-// head is a queue and the turn of its first machine.
+// doors are what those ahead in the queue leave to those behind.
+type doors struct {
+	closed map[string]bool  // circuits that one ahead waits for
+	kept   map[string]int64 // watts for those that are expected
+}
+
+// head is a queue and a machine in it, with its turn.
 type head struct {
-	key  string
-	turn int
+	key     string
+	i, turn int
 }
 
 // heads is a heap by turn.
@@ -263,14 +288,14 @@ func (h *heads) Pop() any {
 // has no room for it is barred to those that come later. Circuits are barred one
 // after another, the narrowest first: a machine that waits for room in its rack
 // must not keep other racks from using the feed.
-func (s *Scheduler) fits(w *waiter, closed map[string]bool) bool {
+func (s *Scheduler) fits(w *waiter, open doors) bool {
 	if st, ok := s.starting[w.load.Node]; ok && w.load.Watts <= st.load.Watts {
 		return true
 	}
-	open := true
+	passes := true
 	for _, name := range w.load.Circuits {
-		open = open && !closed[name]
-		if s.room(name, w.load) {
+		passes = passes && !open.closed[name]
+		if s.room(name, w.load, open.kept[name]) {
 			continue
 		}
 		if !slices.Contains(w.barred, name) {
@@ -278,17 +303,17 @@ func (s *Scheduler) fits(w *waiter, closed map[string]bool) bool {
 		}
 		return false
 	}
-	return open
+	return passes
 }
 
 // room leaves out what the machine itself draws: one that starts again takes
 // its own place.
-func (s *Scheduler) room(name string, l Load) bool {
+func (s *Scheduler) room(name string, l Load, kept int64) bool {
 	c, limited := s.circuits[name]
 	if !limited {
 		return true
 	}
-	drawn := s.drawn[name]
+	drawn := s.drawn[name] + kept
 	if st, ok := s.starting[l.Node]; ok && slices.Contains(st.load.Circuits, name) {
 		drawn -= st.load.Watts
 	}
@@ -315,16 +340,15 @@ func (s *Scheduler) Draws() []Draw {
 	return out
 }
 
-// Waiting says, of a machine in the queue, which circuits have no room for it or
-// for one before it, and what is drawn from them; nil when it waits for its turn
-// alone, or not at all.
+// Waiting says, of a machine in the queue, what is drawn from its circuits; nil
+// for one that has no limit or is not in the queue.
 func (s *Scheduler) Waiting(node string) []Draw {
-	q := s.queues[s.queued[node]]
-	if len(q) == 0 {
+	key, queued := s.queued[node]
+	if !queued {
 		return nil
 	}
 	var out []Draw
-	for _, name := range q[0].barred {
+	for _, name := range s.queues[key][s.place(key, node)].load.Circuits {
 		out = append(out, Draw{Circuit: name, Watts: s.drawn[name], Budget: s.circuits[name].Watts})
 	}
 	return out

@@ -69,6 +69,11 @@ func (s site) start(t *testing.T, r *rand.Rand) (started map[string]interval, ne
 	byName := map[string]Load{}
 	now := time.Unix(1_000_000, 0)
 	late := s.loads[len(s.loads)/2:]
+	for _, l := range late {
+		if r.IntN(2) == 0 {
+			sched.Expect(l) // refused ones are told when they ask
+		}
+	}
 	ask := func(loads []Load) {
 		for _, l := range loads {
 			byName[l.Node] = l
@@ -343,5 +348,43 @@ func TestLargeSite(t *testing.T) {
 	waves, never := Waves(circuits, loads)
 	if len(waves) != 3 || len(never) != 0 || len(waves[0].Nodes) != 3750 {
 		t.Errorf("%d waves, %d never", len(waves), len(never))
+	}
+}
+
+// TestExpected: the room of a machine that is planned earlier is kept for it until
+// it is asked for or cannot come, and those behind use what is left.
+func TestExpected(t *testing.T) {
+	t.Parallel()
+	s := New([]Circuit{{"rack a", 31000}}, 0)
+	now := time.Unix(0, 0)
+	loads := rackOf(6, 10200, "rack a")
+	for _, l := range loads {
+		if err := s.Expect(l); err != nil {
+			t.Fatal(err)
+		}
+	}
+	admitted := func(asked ...int) string {
+		for _, i := range asked {
+			if err := s.Ask(loads[i-1]); err != nil {
+				t.Fatal(err)
+			}
+		}
+		nodes, _ := s.Admit(now)
+		return fmt.Sprint(nodes)
+	}
+	if got := admitted(6, 4, 3); got != "[a-n3]" {
+		t.Errorf("admitted %s; room is kept for n1 and n2", got)
+	}
+	s.Leave("a-n1") // its BMC does not answer
+	if got := admitted(); got != "[a-n4]" {
+		t.Errorf("admitted %s; want n4 in the place of n1", got)
+	}
+	if got := admitted(2); got != "[a-n2]" {
+		t.Errorf("admitted %s; want n2", got)
+	}
+	s.Settled("a-n3")
+	s.Settled("a-n4")
+	if got := admitted(); got != "[a-n6]" {
+		t.Errorf("admitted %s; one place is kept for n5, and one is free", got)
 	}
 }
