@@ -159,13 +159,9 @@ func (s *Scheduler) take(key string, i int) *waiter {
 }
 
 // Began counts a machine that was switched on at that time without having been
-// asked for here, as by a controller that is gone.
-func (s *Scheduler) Began(l Load, at time.Time) {
-	s.begin(l, at)
-	if at.After(s.last) {
-		s.last = at
-	}
-}
+// asked for here, as by a controller that is gone; or whose power action came later
+// than Admit let it.
+func (s *Scheduler) Began(l Load, at time.Time) { s.begin(l, at) }
 
 // Settled says that a machine has started, or that it has lost its power: it no
 // longer counts.
@@ -222,8 +218,10 @@ func (s *Scheduler) Admit(now time.Time) (nodes []string, next time.Time) {
 			heap.Pop(h)
 			continue
 		case w.absent:
-			for _, c := range w.load.Circuits {
-				open.kept[c] += w.load.Watts
+			if _, counted := s.starting[w.load.Node]; !counted {
+				for _, c := range w.load.Circuits {
+					open.kept[c] += w.load.Watts
+				}
 			}
 			at.i++
 		default:

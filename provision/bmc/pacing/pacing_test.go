@@ -1,6 +1,7 @@
 package pacing
 
 import (
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"slices"
@@ -289,16 +290,20 @@ func TestFeedIsNotHeld(t *testing.T) {
 	}
 }
 
-// TestStarts follows one machine: a second start takes its own place, a start by
-// a controller that is gone counts, and so does one that nobody reports, for as
-// long as its settle time.
+// TestStarts follows one machine: a second start takes its own place, and one
+// that nobody reports started counts for its settle time.
 func TestStarts(t *testing.T) {
 	t.Parallel()
 	s := New([]Circuit{{"rack a", 100}}, 2)
 	now := time.Unix(100, 0)
 	a := Load{Node: "a", Watts: 60, Circuits: []string{"rack a"}, Settle: time.Minute}
 	b := Load{Node: "b", Watts: 60, Circuits: []string{"rack a"}, Settle: time.Minute}
-	s.Began(a, now)
+	if err := s.Ask(a); err != nil {
+		t.Fatal(err)
+	}
+	if nodes, _ := s.Admit(now); fmt.Sprint(nodes) != "[a]" {
+		t.Fatalf("admitted %v", nodes)
+	}
 	for _, l := range []Load{b, a, a} {
 		if err := s.Ask(l); err != nil {
 			t.Fatal(err)
@@ -327,8 +332,19 @@ func TestStarts(t *testing.T) {
 	if nodes, _ := s.Admit(now.Add(time.Minute)); fmt.Sprint(nodes) != "[b]" || s.Starting("a", now.Add(time.Minute)) {
 		t.Errorf("admitted %v; want b once a's settle time is over", nodes)
 	}
+	// One that another controller switched on counts.
+	late := now.Add(2 * time.Minute)
+	s.Began(a, late.Add(-10*time.Second))
+	if err := s.Ask(b); err != nil {
+		t.Fatal(err)
+	}
 	s.Settled("b")
-	s.Settled("b")
+	if nodes, next := s.Admit(late); nodes != nil || next != late.Add(50*time.Second) {
+		t.Errorf("admitted %v, again at %s", nodes, next)
+	}
+	s.Leave("b")
+	s.Settled("a")
+	s.Settled("a")
 	if d := s.Draws(); d != nil || s.Waiting("b") != nil {
 		t.Errorf("draws %v with nothing starting", d)
 	}
@@ -386,5 +402,12 @@ func TestExpected(t *testing.T) {
 	s.Settled("a-n4")
 	if got := admitted(); got != "[a-n6]" {
 		t.Errorf("admitted %s; one place is kept for n5, and one is free", got)
+	}
+	s.Settled("a-n6")
+	if err := errors.Join(s.Expect(loads[1]), s.Ask(loads[0])); err != nil {
+		t.Fatal(err)
+	}
+	if got := admitted(); got != "[a-n1]" {
+		t.Errorf("admitted %s; n2 is starting, and its place is not kept twice", got)
 	}
 }
