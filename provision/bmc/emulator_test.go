@@ -135,3 +135,30 @@ func (tt *emulated) run(t *testing.T) {
 	}
 	nothingHeld(t, c)
 }
+
+// TestForgottenOverride: an override that was read back and is forgotten before
+// the power action shows only in what the machine boots.
+func TestForgottenOverride(t *testing.T) {
+	t.Parallel()
+	r := startRef(t, &refbmc.BMC{Faults: refbmc.Faults{ForgetAfter: 1500 * time.Millisecond}})
+	c, ep := &Client{}, endpoint(r.addr)
+	if err := setPXE(t.Context(), c, ep); err != nil {
+		t.Fatal(err)
+	}
+	for range 500 {
+		o, err := c.Boot(t.Context(), ep)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if o == (Override{}) {
+			break
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	if err := c.SetPower(t.Context(), ep, ActionOn); err != nil {
+		t.Fatal(err)
+	}
+	if boots := r.machine.started(); len(boots) != 1 || boots[0] != (refbmc.Boot{}) {
+		t.Errorf("started as %+v; want once, by its own order", boots)
+	}
+}
