@@ -116,7 +116,7 @@ func (in *inst) one(block string) *inst {
 // physical reports a type whose blocks are things that can be touched: one
 // name over all modules.
 func physical(typ string) bool {
-	return typ == "node" || typ == "rack" || typ == "pdu" || typ == "switch"
+	return typ == "node" || typ == "rack" || typ == "pdu" || typ == "feed" || typ == "switch"
 }
 
 // declareBlock notes a top-level block and what is wrong with its names.

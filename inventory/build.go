@@ -21,7 +21,7 @@ func (ev *evaluator) build() *Cluster {
 	c := &Cluster{
 		Dir: ev.abs, Name: filepath.Base(ev.abs), Settings: ev.settings(),
 		Networks: map[string]*Network{}, Images: map[string]*Image{}, Hardware: map[string]*Hardware{},
-		Acceptance: map[string]*Acceptance{}, Racks: map[string]*Rack{}, PDUs: map[string]*PDU{}, Fabrics: map[string]*Fabric{},
+		Acceptance: map[string]*Acceptance{}, Feeds: map[string]*Feed{}, Racks: map[string]*Rack{}, PDUs: map[string]*PDU{}, Fabrics: map[string]*Fabric{},
 		SwitchModels: map[string]*SwitchModel{},
 	}
 	if in := ev.single("cluster"); in != nil {
@@ -43,9 +43,18 @@ func (ev *evaluator) build() *Cluster {
 	for _, in := range ev.insts("acceptance") {
 		c.Acceptance[in.name] = acceptance(in)
 	}
+	for _, in := range ev.insts("feed") {
+		f := &Feed{Name: in.name, PowerBudget: get[Power](in, "power_budget"), PowerOnBudget: get[Power](in, "power_on_budget"), Range: in.rng}
+		in.obj, c.Feeds[in.name] = f, f
+	}
 	for _, in := range ev.insts("rack") {
-		r := &Rack{Name: in.name, Height: get[int](in, "height"), PowerBudget: get[Power](in, "power_budget"),
+		r := &Rack{Name: in.name, Height: get[int](in, "height"), PowerBudget: get[Power](in, "power_budget"), PowerOnBudget: get[Power](in, "power_on_budget"),
 			Row: get[string](in, "row"), Position: get[int](in, "position"), Range: in.rng}
+		for _, feed := range get[[]*inst](in, "feeds") {
+			if f, ok := feed.obj.(*Feed); ok {
+				r.Feeds = append(r.Feeds, f)
+			}
+		}
 		in.obj, c.Racks[in.name] = r, r
 	}
 	for _, in := range ev.insts("pdu") {
@@ -113,7 +122,8 @@ func (ev *evaluator) settings() Settings {
 		Ladder: slices.Clone(ladder), BMCRestart: get[Duration](in, "bmc_restart").Duration, AttemptsDeclared: in.has("attempts"),
 		Concurrency: get[int](in, "concurrency"), BMCConcurrency: get[int](in, "bmc_concurrency"),
 		Attempts: cmp.Or(get[int](in, "attempts"), defaultAttempts), Backoff: get[Duration](in, "backoff").Duration,
-		Deadlines: get[map[string]time.Duration](in, "deadlines"), HTTPPort: get[int](in, "http_port"),
+		Deadlines: get[map[string]time.Duration](in, "deadlines"), PowerOnRate: get[float64](in, "power_on_rate"),
+		PowerOnSettle: get[Duration](in, "power_on_settle").Duration, HTTPPort: get[int](in, "http_port"),
 	}
 }
 

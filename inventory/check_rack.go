@@ -2,8 +2,6 @@ package inventory
 
 import (
 	"fmt"
-	"slices"
-	"strings"
 
 	"github.com/hashicorp/hcl/v2"
 )
@@ -19,7 +17,7 @@ type mounted struct {
 }
 
 // checkRacks checks what stands in each rack: units used once and inside the
-// rack, and the sum of the nameplates within the budget.
+// rack, and its power.
 func (ev *evaluator) checkRacks(c *Cluster) {
 	racks := map[*Rack][]mounted{}
 	for _, in := range ev.insts("node") {
@@ -64,8 +62,10 @@ func (ev *evaluator) checkRacks(c *Cluster) {
 			places.take(where, where, claim{in: in, attr: "position"})
 		}
 		ev.checkUnits(rack, racks[rack])
-		ev.checkPower(in, rack, racks[rack])
+		ev.checkPower(in, fmt.Sprintf("What stands in rack %q", rack.Name), rack.PowerBudget, racks[rack])
+		ev.checkPowerOn(in, rack)
 	}
+	ev.checkFeeds(racks)
 }
 
 // checkUnits finds rack units used twice, and those above the rack.
@@ -110,35 +110,4 @@ func unitText(low, top int) string {
 		return fmt.Sprintf("unit %d", low)
 	}
 	return fmt.Sprintf("units %d-%d", low, top)
-}
-
-// checkPower adds up the nameplates of a rack.
-func (ev *evaluator) checkPower(in *inst, rack *Rack, stands []mounted) {
-	if rack.PowerBudget.Watts == 0 {
-		return
-	}
-	type class struct {
-		name  string
-		power Power
-	}
-	sum, counts := 0.0, map[class]int{}
-	var order []class
-	for _, m := range stands {
-		sum += m.power.Watts
-		k := class{m.class, m.power}
-		if m.power.Watts > 0 && counts[k] == 0 {
-			order = append(order, k)
-		}
-		counts[k]++
-	}
-	if sum <= rack.PowerBudget.Watts {
-		return
-	}
-	var parts []string
-	for _, k := range order {
-		parts = append(parts, fmt.Sprintf("%d x %s of %s", counts[k], k.power, k.name))
-	}
-	slices.Sort(parts)
-	ev.errorAt(in.at("power_budget"), in.each, "Power budget exceeded", "What stands in rack %q may draw %gkW, and its budget is %s: %s.",
-		rack.Name, sum/1000, rack.PowerBudget, strings.Join(parts, ", "))
 }

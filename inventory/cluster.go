@@ -23,6 +23,7 @@ type Cluster struct {
 	Images     map[string]*Image
 	Hardware   map[string]*Hardware
 	Acceptance map[string]*Acceptance
+	Feeds      map[string]*Feed
 	Racks      map[string]*Rack
 	PDUs       map[string]*PDU
 	// SwitchModels holds the built-in ones too.
@@ -64,6 +65,8 @@ type Settings struct {
 	BMCRestart       time.Duration            // how long a BMC that restarts is left alone
 	Backoff          time.Duration            // pause before a retry; doubles, with a cap of 16 times
 	Deadlines        map[string]time.Duration // by lifecycle state to be entered; absent: the lifecycle table's default
+	PowerOnRate      float64                  // nodes switched on per second; 0: no limit
+	PowerOnSettle    time.Duration            // how long a node counts as starting unless its agent calls home; 0: the longest deadline of a boot
 	HTTPPort         int                      // boot and agent HTTP service
 }
 
@@ -186,15 +189,25 @@ type FabricStage struct {
 	Window       Duration // in which error counters are watched
 }
 
+// Feed is where racks have their power from: what stands behind one breaker.
+type Feed struct {
+	Name          string
+	PowerBudget   Power // of all that it feeds; zero: not declared
+	PowerOnBudget Power // of the nodes that are starting; zero: no limit
+	Range         hcl.Range
+}
+
 // Rack is a rack. Height is in rack units; Row and Position are "" and 0 when
 // not declared.
 type Rack struct {
-	Name        string
-	Height      int
-	PowerBudget Power
-	Row         string
-	Position    int
-	Range       hcl.Range
+	Name          string
+	Height        int
+	PowerBudget   Power
+	PowerOnBudget Power // of the nodes that are starting; zero: no limit
+	Feeds         []*Feed
+	Row           string
+	Position      int
+	Range         hcl.Range
 }
 
 // Node is a usable host.

@@ -23,6 +23,8 @@ func (ev *evaluator) convert(a *attrSchema, v cty.Value, rng hcl.Range, ea *each
 		return ev.convertRef(a, v, rng, ea)
 	case kindInt:
 		return ev.convertInt(a, v, rng, ea)
+	case kindNumber:
+		return ev.convertNumber(a, v, rng, ea)
 	case kindBool:
 		b, err := convert.Convert(v, cty.Bool)
 		if err != nil || refOf(v) != nil {
@@ -178,6 +180,20 @@ func (ev *evaluator) convertInt(a *attrSchema, v cty.Value, rng hcl.Range, ea *e
 		return nil, false
 	}
 	return int(i), true
+}
+
+func (ev *evaluator) convertNumber(a *attrSchema, v cty.Value, rng hcl.Range, ea *each) (any, bool) {
+	n, err := convert.Convert(v, cty.Number)
+	if err != nil {
+		ev.errorAt(rng, ea, "Wrong type", "%s must be a %s; this is %s.", a.name, a.kind, friendly(v))
+		return nil, false
+	}
+	f, _ := n.AsBigFloat().Float64()
+	if f <= float64(a.min) || f > float64(a.max) {
+		ev.errorAt(rng, ea, "Out of range", "%s must be more than %d and at most %d; this is %s.", a.name, a.min, a.max, n.AsBigFloat().Text('g', 10))
+		return nil, false
+	}
+	return f, true
 }
 
 func (ev *evaluator) convertStrings(a *attrSchema, v cty.Value, rng hcl.Range, ea *each) (any, bool) {

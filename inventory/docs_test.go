@@ -117,7 +117,7 @@ output "row" {
 ` + "`" + `` + "`" + `` + "`" + `
 
 - A module sees its inputs and nothing else of its caller. Modules nest, up to 16 deep.
-- Nodes, racks and switches can be touched: their names are of the whole cluster, so a module that is used twice makes them of its inputs. What else
+- Nodes, racks, switches and feeds can be touched: their names are of the whole cluster, so a module that is used twice makes them of its inputs. What else
   a module declares is called by the module's name in the cluster: ` + "`" + `pod.compute` + "`" + `, or ` + "`" + `pod.a.compute` + "`" + ` with ` + "`" + `for_each` + "`" + `.
 - ` + "`" + `cluster` + "`" + `, ` + "`" + `controller` + "`" + ` and ` + "`" + `lab` + "`" + ` stand only in the configuration itself. Built-in blocks are everywhere.
 
@@ -211,6 +211,8 @@ func docBlock(out *strings.Builder, b *blockSchema, level, outer string) {
 			if a.kind == kindStrings {
 				kind = "list of " + kind
 			}
+		case a.kind == kindNumber:
+			kind = fmt.Sprintf("%s, more than %d and at most %d", kind, a.min, a.max)
 		case a.kind == kindInt:
 			kind = fmt.Sprintf("%s, %d–%d", kind, a.min, a.max)
 		case a.kind == kindDeadlines:

@@ -15,6 +15,7 @@ const (
 	kindString    kind = "string"
 	kindBool      kind = "bool"
 	kindInt       kind = "whole number"
+	kindNumber    kind = "number"
 	kindStrings   kind = "list of strings"
 	kindSize      kind = "size"
 	kindDuration  kind = "duration"
@@ -44,7 +45,7 @@ type attrSchema struct {
 	def       string   // the default, as it would be written
 	ref       string   // kindRef, kindRefs: the type of block referred to
 	oneOf     []string // the only values allowed
-	min, max  int      // kindInt: bounds, both inclusive
+	min, max  int      // kindInt, kindNumber: bounds; a kindNumber is more than min
 	sensitive bool     // takes, and hides, a sensitive value
 	doc       string
 }
@@ -95,6 +96,8 @@ var topBlocks = []*blockSchema{
 			{name: "bmc_restart", kind: kindDuration, def: "45s", doc: "How long a BMC that restarts is left alone before it is asked whether it is back."},
 			{name: "backoff", kind: kindDuration, def: "10s", doc: "Pause before a retry; doubles each time, up to 16 times this."},
 			{name: "deadlines", kind: kindDeadlines, doc: "Time allowed to enter a lifecycle state, by its name. A state not named keeps the lifecycle table's default."},
+			{name: "power_on_rate", kind: kindNumber, max: 100000, doc: "Nodes switched on per second, at most; 0.5 is one every two seconds. Without it, no such limit."},
+			{name: "power_on_settle", kind: kindDuration, doc: "How long a node that was switched on counts against power-on budgets where its agent does not call home sooner. Default: the longer of the deadlines of `enrolled` and `provisioned`."},
 			{name: "http_port", kind: kindInt, def: "8080", min: 1, max: 65535, doc: "TCP port of the boot and agent service."},
 		},
 	},
@@ -125,12 +128,15 @@ var topBlocks = []*blockSchema{
 	},
 	hardwareBlock,
 	acceptanceBlock,
+	feedBlock,
 	{
 		name: "rack", label: "name", forEach: true, doc: "A rack.",
 		attrs: []attrSchema{
 			{name: "name", kind: kindString, doc: "Default: each.key, or the label."},
 			{name: "height", kind: kindInt, def: "42", min: 1, max: 100, doc: "Rack units."},
 			{name: "power_budget", kind: kindPower, doc: "What all nodes and switches of the rack may draw together."},
+			{name: "power_on_budget", kind: kindPower, doc: "What its nodes that are starting may draw together, each by its nameplate: from being switched on until the agent calls home. `apply` switches on no more at once, and `plan` shows the waves."},
+			{name: "feeds", kind: kindRefs, ref: "feed", doc: "Where its power comes from. Of an A and a B feed each must be able to carry all: a node counts on every one."},
 			{name: "row", kind: kindString, doc: "The row it stands in."},
 			{name: "position", kind: kindInt, min: 1, max: 10000, doc: "Its place in the row, counted from one end: what cable lengths are estimated from."},
 		},
@@ -335,7 +341,7 @@ func (b *blockSchema) nested(name string) *blockSchema {
 // referable reports whether other blocks can refer to blocks of this type.
 func referable(name string) bool {
 	switch name {
-	case "credential", "network", "image", "hardware", "acceptance", "rack", "pdu", "switch_model", "switch":
+	case "credential", "network", "image", "hardware", "acceptance", "feed", "rack", "pdu", "switch_model", "switch":
 		return true
 	}
 	return false

@@ -86,6 +86,11 @@ func (e *Engine) order(ctx context.Context, n *inventory.Node, act Action, kind 
 			id.Via = viaAgentReboot
 		}
 	}
+	if id.Via == viaAgentReboot {
+		e.turns.giveBack(n.Name)
+	} else if err := e.turns.due(e.loadFor(n)); err != nil {
+		return BootRecord{}, err
+	}
 	if err := e.announce(ctx, n, act, &id); err != nil {
 		return BootRecord{}, err
 	}
@@ -118,6 +123,9 @@ func (e *Engine) resumeBoot(ctx context.Context, n *inventory.Node, known Node) 
 	if power == "on" {
 		return nil
 	}
+	if err := e.turns.due(e.loadFor(n)); err != nil {
+		return err
+	}
 	if err := e.setBoot(ctx, n, b.BootID); err != nil {
 		return err
 	}
@@ -137,7 +145,9 @@ func (e *Engine) power(ctx context.Context, n *inventory.Node, via string) error
 	if via == viaPowerCycle {
 		op = "cycle"
 	}
-	err := e.bmc(ctx, func() error { return e.board(n).SetPower(ctx, n, op) })
+	err := e.bmc(ctx, func() error {
+		return e.turns.send(ctx, e.loadFor(n), func() error { return e.board(n).SetPower(ctx, n, op) })
+	})
 	var unconfirmed *Unconfirmed
 	if errors.As(err, &unconfirmed) {
 		e.Log.Warn("power action not confirmed; waiting for the boot itself", "node", n.Name, "op", op, "error", err)

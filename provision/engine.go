@@ -108,6 +108,7 @@ type Engine struct {
 	writes  chan writeRequest // to the journal
 	bmcs    chan struct{}     // BMC conversations at once
 	slots   chan struct{}     // nodes at once
+	turns   *turns            // who may be switched on
 	cabling *cabling
 	sweeps  *sweeps
 	failed  context.CancelCauseFunc
@@ -150,6 +151,7 @@ func (e *Engine) Load(ctx context.Context) (Known, error) {
 			e.byMAC[nic.MAC.String()] = n
 		}
 	}
+	e.takeUpTurns()
 	return e.snapshot(), nil
 }
 
@@ -174,6 +176,7 @@ func (e *Engine) Run(ctx context.Context, plan Plan) (Known, error) {
 	sweeping, stopSweeping := context.WithCancel(ctx)
 	writer.Go(func() { e.sweepFabric(sweeping) })
 	defer stopSweeping()
+	defer e.turns.stop()
 
 	if err := e.begin(ctx, plan); err != nil {
 		return e.snapshot(), err
@@ -241,6 +244,9 @@ func (e *Engine) resume(plan Plan) {
 		}
 		for _, a := range e.known.Node(step.Name).Pending(e.Now()) {
 			e.acts[step.Name] = a
+			if n := e.nodes[step.Name]; n != nil && step.Wave > 0 {
+				e.turns.expect(e.loadFor(n))
+			}
 		}
 	}
 }
@@ -284,13 +290,7 @@ func (e *Engine) attempt(ctx context.Context, n *inventory.Node, act Action) {
 			return
 		}
 	}
-	err := e.climb(ctx, n, act)
-	actx, cancel := context.WithTimeout(ctx, e.allowed(n, act.Proof))
-	defer cancel()
-	var ev PassedData
-	if err == nil {
-		ev, err = e.perform(actx, n, act)
-	}
+	ev, late, err := e.inTurn(ctx, n, act)
 	if ctx.Err() != nil {
 		return
 	}
@@ -307,7 +307,7 @@ func (e *Engine) attempt(ctx context.Context, n *inventory.Node, act Action) {
 		err = e.recordOne(ctx, n.Name, EventRefused, data)
 	default:
 		reason := err.Error()
-		if actx.Err() != nil && errors.Is(err, context.DeadlineExceeded) {
+		if late && errors.Is(err, context.DeadlineExceeded) {
 			reason = fmt.Sprintf("%s did not end within %s: %s", act.Do, e.allowed(n, act.Proof), reason)
 		}
 		err = e.recordOne(ctx, n.Name, EventMissed, MissedData{Proof: act.Proof, Reason: reason, Stuck: isObstacle(err)})

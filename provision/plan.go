@@ -32,6 +32,7 @@ type Plan struct {
 	ByRack     []Part     `json:"by_rack"`     // racks that change
 	ByHardware []Part     `json:"by_hardware"` // hardware classes that change
 	Nodes      []PlanStep `json:"nodes"`
+	Waves      []Wave     `json:"waves,omitempty"` // in which nodes are switched on, where power-on budgets are declared
 }
 
 // PlanStep is one node's part.
@@ -50,6 +51,10 @@ type PlanStep struct {
 	Release    bool       `json:"release,omitempty"` // what held it has changed
 	Replace    bool       `json:"replace,omitempty"` // proven anew by request
 	DurationS  float64    `json:"duration_s"`
+	Wave       int        `json:"wave,omitempty"` // in which it is switched on, from 1; 0: no power-on budget, or not switched on
+
+	node       *inventory.Node // nil for one that is no longer declared
+	switchedOn bool            // as far as is known now, it takes a power action
 }
 
 // Disruption is what a step does to a node that may be in use.
@@ -87,12 +92,13 @@ func MakePlan(want Want, have Known, targets []*inventory.Node, now time.Time) P
 	if targets == nil {
 		p.Nodes = append(p.Nodes, planRemovals(want.Cluster, have)...)
 	}
-	p.summarise(want.Cluster.Settings.Concurrency)
+	p.pace(want)
+	p.summarise(want.Cluster)
 	return p
 }
 
 func planNode(r *facetReader, n *inventory.Node, known Node) PlanStep {
-	s := PlanStep{Name: n.Name, From: known.State, To: Ready, Reasons: []string{}}
+	s := PlanStep{Name: n.Name, From: known.State, To: Ready, Reasons: []string{}, node: n}
 	if n.Rack != nil {
 		s.Rack = n.Rack.Name
 	}
@@ -186,9 +192,11 @@ func (s *PlanStep) cost(n *inventory.Node, known Node, missing []State, lab bool
 			s.DurationS += FabricWindow(n).Seconds()
 		case Boot:
 			s.Disruption.PowerCycles++
+			s.switchedOn = true
 		case BootImage:
 			if i == 0 {
 				s.Disruption.PowerCycles++ // the most it may cost: no bring-up agent is there to ask
+				s.switchedOn = known.Boot == nil || known.Boot.Home == nil
 			} else {
 				s.Disruption.Reboots++
 			}

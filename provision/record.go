@@ -93,6 +93,9 @@ func (e *Engine) fold(events []Event) error {
 		if err != nil {
 			return err
 		}
+		if ev.Kind == EventHello {
+			e.turns.settled(ev.Node)
+		}
 		for node, a := range acts {
 			delete(e.acts, node)
 			if len(a) > 0 {

@@ -1,6 +1,10 @@
 package provision
 
-import "math"
+import (
+	"math"
+
+	"firstlight/inventory"
+)
 
 // Summary counts a plan's steps. Duration is an estimate in seconds.
 type Summary struct {
@@ -75,9 +79,10 @@ func tally(steps []PlanStep, of func(PlanStep) string) []Part {
 	return out
 }
 
-// summarise counts. The duration is that of waves of `concurrency` nodes, and
-// of the longest burn-in once: nodes burn in beside each other.
-func (p *Plan) summarise(concurrency int) {
+// summarise counts. The duration is that of waves of `concurrency` nodes, longer
+// where they are switched on in more waves than that, and of the longest burn-in
+// once: nodes burn in beside each other.
+func (p *Plan) summarise(c *inventory.Cluster) {
 	var total Part
 	longest := 0.0
 	working := 0
@@ -88,10 +93,10 @@ func (p *Plan) summarise(concurrency int) {
 		}
 		longest = max(longest, s.DurationS-s.Disruption.BurnInS)
 	}
-	waves := math.Ceil(float64(working) / float64(max(concurrency, 1)))
+	waves := math.Ceil(float64(working) / float64(max(c.Settings.Concurrency, 1)))
 	p.Summary = Summary{BringUp: total.BringUp, Change: total.Change, Remove: total.Remove, NoChange: total.NoChange, Held: total.Held,
 		PowerCycles: total.PowerCycles, Reboots: total.Reboots, DiskErasures: total.DiskErasures, BurnInS: total.BurnInS,
-		DurationS: longest*waves + total.BurnInS}
+		DurationS: longest*waves + p.pacedDuration(c, waves) + total.BurnInS}
 	p.ByRack = tally(p.Nodes, func(s PlanStep) string { return s.Rack })
 	p.ByHardware = tally(p.Nodes, func(s PlanStep) string { return s.Hardware })
 }

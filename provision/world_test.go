@@ -83,6 +83,7 @@ type world struct {
 	mu       sync.Mutex
 	machines map[string]*machine
 	engine   *Engine                 // whom they call
+	meter    *meter                  // nil: nobody counts
 	done     func(node, what string) // called for what is done to a machine; nil: nobody looks
 }
 
@@ -211,6 +212,7 @@ func (w *world) SetPower(_ context.Context, n *inventory.Node, op string) error 
 		m.cycles++
 	}
 	m.power = "on"
+	w.meter.switchedOn(m.node.Name)
 	w.start(m)
 	if m.mute {
 		return &Unconfirmed{Reason: "no answer"}
@@ -233,6 +235,7 @@ func (w *world) start(m *machine) {
 // netboot is firmware, loader and agent: each repeats itself until somebody
 // answers, as the real ones do.
 func (w *world) netboot(m *machine) {
+	w.meter.selfTest(m.node.Name)
 	var hello *api.Hello
 	for range 2000 {
 		w.mu.Lock()
@@ -276,6 +279,7 @@ func (w *world) callHome(e *Engine, m *machine, h api.Hello) bool {
 	if m.badRoot && h.Kind == api.BootImage {
 		return e.Report(ctx, h.Node, h.BootID, api.Report{Kind: api.ReportDigestMismatch, Message: "root file system digest is sha256:bad, manifest says sha256:root"}) == nil
 	}
+	w.meter.started(m.node.Name)
 	if err := e.Admit(ctx, h, m.node.BootNIC().Address); err != nil {
 		return false
 	}

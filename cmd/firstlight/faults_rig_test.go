@@ -51,12 +51,20 @@ func newFaultRig(t *testing.T, spec rackSpec, faults ...simrack.Fault) *faultRig
 // newIdleRig is a rig whose rack is not started yet.
 func newIdleRig(t *testing.T, spec rackSpec) *faultRig {
 	t.Helper()
+	r := newRigOf(t, spec.write)
+	r.spec = spec
+	return r
+}
+
+// newRigOf is one of an inventory that write writes.
+func newRigOf(t *testing.T, write func(t *testing.T, dir string)) *faultRig {
+	t.Helper()
 	// A short path: the journal's socket lies below it.
 	dir, err := os.MkdirTemp("", "faults-")
 	if err != nil {
 		t.Fatal(err)
 	}
-	r := &faultRig{T: t, dir: dir, program: os.Getenv(faultBinaryEnv), spec: spec, log: &lockedBuffer{}}
+	r := &faultRig{T: t, dir: dir, program: os.Getenv(faultBinaryEnv), log: &lockedBuffer{}}
 	t.Cleanup(func() {
 		if t.Failed() {
 			t.Logf("the rack:\n%s", r.log.tail(120))
@@ -66,7 +74,7 @@ func newIdleRig(t *testing.T, spec rackSpec) *faultRig {
 		}
 		os.RemoveAll(dir)
 	})
-	spec.write(t, dir)
+	write(t, dir)
 	r.fillCatalogue()
 	return r
 }

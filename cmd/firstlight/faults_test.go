@@ -46,6 +46,7 @@ func faultCases() []faultCase {
 		{name: "kill", run: testKill},
 		{name: "interrupt", run: testInterrupt},
 		{name: "full disk", run: testFullDisk},
+		{name: "power-on waves", run: testPowerOnWaves},
 		{name: "fabric", run: testFabric},
 		{name: "fabric not readable", run: testFabricNotReadable},
 		{name: "syntax errors", run: testSyntaxErrors},

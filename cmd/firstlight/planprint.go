@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"fmt"
 	"io"
 	"slices"
@@ -9,6 +10,7 @@ import (
 
 	"firstlight/inventory"
 	"firstlight/provision"
+	"firstlight/provision/bmc/pacing"
 )
 
 var planSigns = map[string][2]string{
@@ -51,6 +53,7 @@ func printPlan(w io.Writer, p provision.Plan, colour bool) {
 		printParts(w, "hardware", "hardware", p.ByHardware)
 		fmt.Fprintln(w)
 	}
+	printWaves(w, p.Waves)
 	fmt.Fprintln(w, summaryLine(p.Summary))
 	if p.Summary.Held > 0 {
 		fmt.Fprintf(w, "%d %s for a person.\n", p.Summary.Held, plural(p.Summary.Held, "node waits", "nodes wait"))
@@ -121,6 +124,36 @@ func printParts(w io.Writer, one, many string, parts []provision.Part) {
 		}
 	}
 }
+
+// printWaves writes in which order nodes are switched on, and how near that comes
+// to the power-on budgets.
+func printWaves(w io.Writer, waves []provision.Wave) {
+	if len(waves) == 0 {
+		return
+	}
+	fmt.Fprintf(w, "Switched on in %d %s, each once the nodes before it have started:\n", len(waves), plural(len(waves), "wave", "waves"))
+	for i, wave := range waves {
+		if i == maxParts-1 && len(waves) > maxParts {
+			fmt.Fprintf(w, "  %d more waves (-json names them)\n", len(waves)-i)
+			break
+		}
+		fmt.Fprintf(w, "  wave %d: %s, %s", i+1, foldWithin(wave.Nodes), kilowatts(wave.Watts))
+		if len(wave.Draws) > 0 {
+			full := slices.MaxFunc(wave.Draws, func(a, b pacing.Draw) int {
+				return cmp.Compare(float64(a.Watts)/float64(a.Budget), float64(b.Watts)/float64(b.Budget))
+			})
+			what := ""
+			if len(wave.Draws) > 1 {
+				what = "fullest "
+			}
+			fmt.Fprintf(w, " (%s%s: %s of %s)", what, full.Circuit, kilowatts(full.Watts), kilowatts(full.Budget))
+		}
+		fmt.Fprintln(w)
+	}
+	fmt.Fprintln(w)
+}
+
+func kilowatts(w int64) string { return fmt.Sprintf("%gkW", float64(w)/1000) }
 
 // partText is "8 to bring up, 1 held".
 func partText(p provision.Part) string {

@@ -1,5 +1,7 @@
 # What a healthy node of this class is.
 hardware "h200x8" {
+  power = "10.2kW" # nameplate
+
   cpu {
     sockets = 2
     cores   = 96 # 2 x 48

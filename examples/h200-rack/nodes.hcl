@@ -1,6 +1,7 @@
 rack "a01" {
-  height       = 42
-  power_budget = "85kW" # 8 x 10.2 kW = 81.6 kW, and the leaf switches beside them
+  height          = 42
+  power_budget    = "85kW" # 8 x 10.2 kW = 81.6 kW, and the leaf switches beside them
+  power_on_budget = "31kW" # of the nodes that are starting: three at a time
 }
 
 # A row of assets.csv each.

@@ -31,6 +31,7 @@ var rules = []rule{
 		{"provision/agent/api", "wires the hub's reports to the engine"},
 		{"provision/agent/hub", "serves the nodes' agents during apply"},
 		{"provision/bmc", "the power verb; wired into the engine as its power"},
+		{"provision/bmc/pacing", "leaf: prints the waves of a plan"},
 		{"provision/bmc/redfish", "the same, for nodes whose BMC is declared to speak Redfish"},
 		{"provision/console", "the serve verb"},
 		{"provision/journal", "wired into the engine as its journal"},
@@ -64,6 +65,7 @@ var rules = []rule{
 		{"inventory", "what is wanted"},
 		{"provision/acceptance", "the evidence that states are entered by"},
 		{"provision/agent/api", "what agents report"},
+		{"provision/bmc/pacing", "leaf: when machines may be switched on"},
 	}, tests: []edge{
 		{"provision/journal", "the engine is killed and replayed on the real journal"},
 		{"provision/journal/journaltest", "the journal of the other tests is held to the same contract"},
@@ -152,6 +154,7 @@ var rules = []rule{
 	{pkg: "inventory/topology"},
 	{pkg: "provision/acceptance"},
 	{pkg: "provision/bmc/bmctest"},
+	{pkg: "provision/bmc/pacing"},
 	{pkg: "provision/agent/api"},
 }
 

@@ -1,6 +1,7 @@
 package refbmc
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"time"
@@ -34,10 +35,14 @@ type bootOptions struct {
 	// expires is when the valid bit falls, unless a chassis control comes
 	// before (§28.12); zero: it stays.
 	expires time.Time
+	forgets time.Time // the fault of that name; zero: never
 }
 
 // expire clears the valid bit when its time is over.
 func (o *bootOptions) expire(now time.Time) {
+	if !o.forgets.IsZero() && !now.Before(o.forgets) {
+		o.flags[0] &^= flagValid
+	}
 	if !o.expires.IsZero() && o.keep&keepAfterTimeout == 0 && !now.Before(o.expires) {
 		o.flags[0] &^= flagValid
 		o.expires = time.Time{}
@@ -126,9 +131,12 @@ func (b *BMC) setBootOptions(_ context.Context, _ *handlers.HandlerContext, req 
 		if b.Faults.IgnoreEFI {
 			o.flags[0] &^= flagEFI
 		}
-		o.expires = time.Time{}
+		o.expires, o.forgets = time.Time{}, time.Time{}
 		if o.flags[0]&flagValid != 0 {
-			o.expires = b.clock().Add(bootOptionsLifetime)
+			o.expires = b.clock().Add(cmp.Or(b.Lifetime, bootOptionsLifetime))
+			if b.Faults.ForgetAfter > 0 {
+				o.forgets = b.clock().Add(b.Faults.ForgetAfter)
+			}
 		}
 	}
 	b.mu.Unlock()

@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"os"
 	"os/exec"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -81,6 +82,61 @@ func TestIpmitool(t *testing.T) {
 			disk := Boot{Device: "disk", EFI: true, Persistent: true}
 			if d := cmp.Diff([]Boot{{Device: "pxe", EFI: true}, disk, disk, disk}, m.boots); d != "" {
 				t.Errorf("boots (-want +got):\n%s", d)
+			}
+		})
+	}
+}
+
+// TestIpmipower has FreeIPMI's tool drive two BMCs at once: it negotiates, pads and
+// closes in its own way.
+func TestIpmipower(t *testing.T) {
+	if _, err := exec.LookPath("ipmipower"); err != nil {
+		t.Skip("needs ipmipower")
+	}
+	for _, suite := range []int{3, 17} {
+		t.Run("suite "+strconv.Itoa(suite), func(t *testing.T) {
+			t.Parallel()
+			m, other := &testMachine{}, &testMachine{on: true}
+			addr, otherAddr := serve(t, &BMC{Machine: m}), serve(t, &BMC{Machine: other})
+			hosts := addr.String() + "," + otherAddr.String()
+			run := func(password string, args ...string) string {
+				ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+				defer cancel()
+				all := append([]string{"-D", "LAN_2_0", "-I", strconv.Itoa(suite), "-h", hosts, "-u", testUser, "-P", "-l", "ADMIN"}, args...)
+				cmd := exec.CommandContext(ctx, "ipmipower", all...)
+				cmd.Stdin = strings.NewReader(password + "\n")
+				out, _ := cmd.CombinedOutput() // it exits 1 where any host fails; what it prints is held below
+				// It asks for the password, and names both hosts by their address, which
+				// is the same.
+				lines := strings.Fields(strings.ReplaceAll(strings.TrimPrefix(string(out), "Password: "), "127.0.0.1: ", ""))
+				slices.Sort(lines)
+				return strings.Join(lines, " ")
+			}
+			steps := []struct {
+				do, want  string
+				on, other bool // afterwards
+			}{
+				{"--stat", "off on", false, true},
+				{"--on", "ok ok", true, true},
+				{"--stat", "on on", true, true},
+				{"--cycle", "ok ok", true, true},
+				{"--reset", "ok ok", true, true},
+				{"--off", "ok ok", false, false},
+				{"--stat", "off off", false, false},
+			}
+			for _, s := range steps {
+				if got := run(testPassword, s.do); got != s.want {
+					t.Errorf("ipmipower %s says %q; want %q", s.do, got, s.want)
+				}
+				if m.Powered() != s.on || other.Powered() != s.other {
+					t.Errorf("after ipmipower %s: powered = %v, %v; want %v, %v", s.do, m.Powered(), other.Powered(), s.on, s.other)
+				}
+			}
+			if got := run("wrong", "--on"); got != "invalid invalid password password" || m.Powered() {
+				t.Errorf("ipmipower with a wrong password says %q, powered %v", got, m.Powered())
+			}
+			if boots := len(m.boots); boots != 3 {
+				t.Errorf("the machine was started %d times; want 3", boots)
 			}
 		})
 	}

@@ -45,17 +45,6 @@ type Machine interface {
 	Powered() bool
 }
 
-// Faults are ways in which real BMCs misbehave.
-type Faults struct {
-	IgnoreBootOverride bool // accepts and reads back the override, and boots its default
-	RevertBootOverride bool // answers OK to the override and does not keep it
-	RevertUntilReset   bool // so it does until the BMC is restarted
-	IgnoreEFI          bool // keeps the override, to boot by the legacy BIOS
-	Lie                bool // answers OK to a chassis control and does nothing
-	IgnoreReset        bool // answers OK to Cold Reset and goes on as before
-	Silent             bool // receives and never answers
-}
-
 // Event is something that was done to the BMC.
 type Event struct {
 	Time time.Time
@@ -86,6 +75,10 @@ type BMC struct {
 	// machine has none. What it returns is closed when the session ends.
 	Console func(context.Context) (io.ReadWriteCloser, error)
 
+	// Lifetime is how long a boot override waits for a chassis control, unless
+	// parameter 3 keeps it; 0: the 60 s of §28.12.
+	Lifetime time.Duration
+
 	Machine Machine
 	Faults  Faults               // while it serves, change it with SetFaults only
 	Observe func(Event)          // called for each event, from many goroutines; nil: nobody looks
@@ -97,13 +90,6 @@ type BMC struct {
 	restarts restarts
 	events   eventLogStore
 	now      func() time.Time // tests advance it; nil: time.Now
-}
-
-// SetFaults changes the faults of a BMC that serves.
-func (b *BMC) SetFaults(f Faults) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	b.Faults = f
 }
 
 // Serve binds the socket and answers until ctx ends; it then closes the socket
@@ -133,7 +119,7 @@ func (b *BMC) Serve(ctx context.Context) error {
 
 	ctx, cancel := context.WithCancel(ctx)
 	power := &powerWorker{bmc: b, ops: make(chan powerOp, 4)}
-	srv := server.NewServer(state, &wire{UDPConn: sock, bmc: b, state: state}, server.WithHandlerRegistry(b.registry(power)))
+	srv := server.NewServer(state, newWire(sock, b, state), server.WithHandlerRegistry(b.registry(power)))
 	var worker sync.WaitGroup
 	worker.Go(func() { power.run(ctx) }) // ends with ctx, waited for below
 	stop := context.AfterFunc(ctx, func() { srv.Close() })

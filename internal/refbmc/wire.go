@@ -3,32 +3,83 @@ package refbmc
 import (
 	"encoding/binary"
 	"fmt"
+	"math/rand/v2"
 	"net"
+	"sync"
+	"time"
 
 	"github.com/bougou/go-ipmi/pkg/bmc"
 	"github.com/bougou/go-ipmi/pkg/protocol"
 	"github.com/bougou/go-ipmi/pkg/types"
 )
 
-// wire is the BMC's socket. The library reports no logins, so they are read off
-// the packets that pass.
+// wire is the BMC's socket, and the faults of what passes it. The library
+// reports no logins, so they are read off the packets.
 type wire struct {
 	*net.UDPConn
 	bmc   *BMC
 	state *bmc.BMC
+
+	mu sync.Mutex
+	tally
+	again []arrival // packets that arrive a second time
 }
 
-// ReadFrom skips what a silent BMC must not see.
+// arrival is a packet and where it came from.
+type arrival struct {
+	pkt  []byte
+	from net.Addr
+}
+
+func newWire(sock *net.UDPConn, b *BMC, state *bmc.BMC) *wire {
+	return &wire{UDPConn: sock, bmc: b, state: state, tally: tally{random: rand.New(rand.NewPCG(1, 2)), consoles: map[[4]byte][4]byte{}}}
+}
+
+// ReadFrom skips what the BMC must not see, and what the network loses.
 func (w *wire) ReadFrom(buf []byte) (int, net.Addr, error) {
+	for {
+		n, addr, err := w.next(buf)
+		if err != nil {
+			return n, addr, err
+		}
+		f := w.bmc.faults()
+		if w.bmc.deaf() || malformed(buf[:n]) {
+			continue
+		}
+		w.observe(buf[:n], addr)
+		w.mu.Lock()
+		refusal := w.refusal(f, buf[:n])
+		w.mu.Unlock()
+		if refusal == nil {
+			return n, addr, nil
+		}
+		if _, err := w.WriteTo(refusal, addr); err != nil {
+			return n, addr, err
+		}
+	}
+}
+
+// next is the next packet that arrives.
+func (w *wire) next(buf []byte) (int, net.Addr, error) {
+	if len(w.again) > 0 { // the library reads from one goroutine
+		a := w.again[0]
+		w.again = w.again[1:]
+		return copy(buf, a.pkt), a.from, nil
+	}
 	for {
 		n, addr, err := w.UDPConn.ReadFrom(buf)
 		if err != nil {
 			return n, addr, err
 		}
-		if w.bmc.deaf() || malformed(buf[:n]) {
+		w.mu.Lock()
+		copies := w.copies(w.bmc.faults())
+		w.mu.Unlock()
+		switch copies {
+		case 0:
 			continue
+		case 2:
+			w.again = append(w.again, arrival{append([]byte(nil), buf[:n]...), addr})
 		}
-		w.observe(buf[:n], addr)
 		return n, addr, nil
 	}
 }
@@ -45,10 +96,48 @@ func (w *wire) WriteTo(pkt []byte, addr net.Addr) (int, error) {
 	if w.bmc.deaf() {
 		return len(pkt), nil
 	}
+	defer w.bmc.restartIfDue(w.state)
+	f := w.bmc.faults()
 	w.observe(pkt, addr)
-	n, err := w.UDPConn.WriteTo(pkt, addr)
-	w.bmc.restartIfDue(w.state)
-	return n, err
+	var out [][]byte
+	w.mu.Lock()
+	for _, p := range w.answers(f, pkt) {
+		for range w.copies(f) {
+			out = append(out, p)
+		}
+	}
+	held := w.held
+	w.mu.Unlock()
+	if held != nil {
+		time.AfterFunc(f.Slow+overtakenWithin, func() { w.release(held, addr) })
+	}
+	if f.Slow > 0 {
+		time.AfterFunc(f.Slow, func() { w.send(out, addr) }) // the socket may be closed by then, as a BMC may be gone
+		return len(pkt), nil
+	}
+	return len(pkt), w.send(out, addr)
+}
+
+func (w *wire) send(pkts [][]byte, addr net.Addr) (err error) {
+	for _, p := range pkts {
+		if _, e := w.UDPConn.WriteTo(p, addr); e != nil {
+			err = e
+		}
+	}
+	return err
+}
+
+// release sends an answer that no other has overtaken.
+func (w *wire) release(held []byte, addr net.Addr) {
+	w.mu.Lock()
+	still := len(w.held) > 0 && &w.held[0] == &held[0]
+	if still {
+		w.held = nil
+	}
+	w.mu.Unlock()
+	if still {
+		w.send([][]byte{held}, addr)
+	}
 }
 
 // observe reports the messages that open a session (§13.20 to §13.24). The
@@ -70,15 +159,25 @@ func (w *wire) observe(pkt []byte, addr net.Addr) {
 		w.bmc.event("login-attempt", fmt.Sprintf("%q from %s", rakpUser(payload), addr))
 	case types.PayloadTypeRAKPMessage2:
 		if payload[1] != 0 {
-			w.bmc.event("login-refused", fmt.Sprintf("%s: status %#02x", addr, payload[1]))
+			w.refused(addr, payload[1])
 		}
 	case types.PayloadTypeRAKPMessage4:
 		if payload[1] != 0 {
-			w.bmc.event("login-refused", fmt.Sprintf("%s: status %#02x", addr, payload[1]))
+			w.refused(addr, payload[1])
 			return
 		}
+		w.mu.Lock()
+		w.wrong = 0
+		w.mu.Unlock()
 		w.bmc.event("login", addr.String())
 	}
+}
+
+func (w *wire) refused(addr net.Addr, status byte) {
+	w.mu.Lock()
+	w.wrong++
+	w.mu.Unlock()
+	w.bmc.event("login-refused", fmt.Sprintf("%s: status %#02x", addr, status))
 }
 
 // rakpUser is the user name in a RAKP message 1, whose length is its 28th byte.

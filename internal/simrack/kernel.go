@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"os"
 	"strings"
+	"time"
 
 	"firstlight/provision/agent"
 	"firstlight/provision/agent/api"
@@ -29,6 +30,11 @@ func KernelRelease(kernel []byte) string {
 // kernel is a boot from here on: the agent runs over the machine's files. It
 // returns true when the node is to boot again.
 func (m *machine) kernel(ctx context.Context, l *loaded) (again bool) {
+	m.rack.started(m.node.Name, func(s *Start) {
+		if s.Running.IsZero() {
+			s.Running = time.Now()
+		}
+	})
 	args, err := agent.ParseArgs(l.args)
 	if err == nil {
 		err = m.writeBoot(KernelRelease(l.kernel))

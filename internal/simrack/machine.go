@@ -205,6 +205,7 @@ func (m *machine) PowerOn(ctx context.Context, boot refbmc.Boot) error {
 	l := &life{boot: boot, cut: make(chan struct{}), end: make(chan struct{})}
 	m.life = l
 	m.mu.Unlock()
+	m.rack.starting(m.node.Name)
 	select {
 	case m.starts <- l:
 		return nil
@@ -246,6 +247,7 @@ func (m *machine) off(l *life) {
 	defer m.mu.Unlock()
 	if m.life == l {
 		m.life = nil
+		m.rack.started(m.node.Name, func(s *Start) { s.Off = time.Now() })
 	}
 }
 

@@ -16,6 +16,7 @@ import (
 	"log/slog"
 	"net/netip"
 	"os"
+	"slices"
 	"sync"
 	"time"
 
@@ -77,6 +78,41 @@ type Rack struct {
 
 	mu       sync.Mutex
 	counters map[string]*Counters
+	starts   []Start
+}
+
+// Start is one time that a node's BMC switched it on.
+type Start struct {
+	Node    string
+	On      time.Time // when its power came
+	Running time.Time // when a kernel ran, before its agent called anybody; zero: not yet, or never
+	Off     time.Time // when it lost its power; zero: not yet
+}
+
+// Starts are those of all nodes since Serve began, in order.
+func (r *Rack) Starts() []Start {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return slices.Clone(r.starts)
+}
+
+// starting records that a node was switched on.
+func (r *Rack) starting(node string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.starts = append(r.starts, Start{Node: node, On: time.Now()})
+}
+
+// started completes the record of a node's last start.
+func (r *Rack) started(node string, what func(*Start)) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for i := len(r.starts) - 1; i >= 0; i-- {
+		if r.starts[i].Node == node {
+			what(&r.starts[i])
+			return
+		}
+	}
 }
 
 // Counters are what was done to one node since Serve began.

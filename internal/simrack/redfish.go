@@ -96,6 +96,9 @@ type RedfishFaults struct {
 	LockAfter        int           // locks the account after so many refused logins in a row; 0: never
 	OutletDelay      time.Duration // from the answer to Outlet.PowerControl until it is done
 	Slow             time.Duration // before each answer
+	CutAfter         int           // answers so many requests and cuts every answer after them short; -1: all; 0: none
+	DropAfter        int           // answers so many requests and closes the connection at every one after them; -1: at all; 0: none
+	ForgetAfter      time.Duration // forgets the override that long after it was set; 0: never
 	BaseboardDown    bool          // every HGX_ resource answers 503
 	EchoPassword     bool          // repeats what was sent in the answer to a refused login
 }

@@ -36,10 +36,16 @@ func (b *Redfish) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if err != nil {
 		return
 	}
-	f, frozen := b.begin()
-	if frozen || !sleep(r.Context(), f.Slow) {
+	f, n := b.begin()
+	if from(f.FreezeAfter, n) || !sleep(r.Context(), f.Slow) {
 		<-r.Context().Done()        // the client has left, or Serve ends
 		panic(http.ErrAbortHandler) // to return would be an answer
+	}
+	if from(f.DropAfter, n) {
+		panic(http.ErrAbortHandler)
+	}
+	if from(f.CutAfter, n) {
+		w = &cut{ResponseWriter: w}
 	}
 	at := strings.TrimRight(r.URL.Path, "/")
 	w.Header().Set("OData-Version", "4.0")
@@ -62,13 +68,26 @@ func (b *Redfish) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// begin counts a request and says whether it is one of those not answered.
-func (b *Redfish) begin() (RedfishFaults, bool) {
+// begin counts a request.
+func (b *Redfish) begin() (f RedfishFaults, n int) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.answered++
-	f := b.Faults
-	return f, f.FreezeAfter < 0 || f.FreezeAfter > 0 && b.answered > f.FreezeAfter
+	return b.Faults, b.answered
+}
+
+// from says whether the n-th request meets a fault that comes after so many.
+func from(after, n int) bool { return after < 0 || after > 0 && n > after }
+
+// cut is an answer whose second half is lost with its connection.
+type cut struct{ http.ResponseWriter }
+
+func (c *cut) Write(b []byte) (int, error) {
+	c.ResponseWriter.Write(b[:len(b)/2])
+	if f, ok := c.ResponseWriter.(http.Flusher); ok {
+		f.Flush()
+	}
+	panic(http.ErrAbortHandler)
 }
 
 func (b *Redfish) restarting() bool {
@@ -246,6 +265,9 @@ func (b *Redfish) patch(w http.ResponseWriter, at, ifMatch string, body []byte) 
 			boot["BootSourceOverrideMode"] = "Legacy"
 		}
 		b.docs[at]["Boot"] = boot
+		if after := b.Faults.ForgetAfter; after > 0 {
+			time.AfterFunc(after, func() { b.forget(at) })
+		}
 	}
 	_, told := in.Boot["BootSourceOverrideMode"]
 	job := b.Make.ModeJob && told
@@ -259,6 +281,17 @@ func (b *Redfish) patch(w http.ResponseWriter, at, ifMatch string, body []byte) 
 	b.event("boot-override", fmt.Sprintf("%v %v %v", in.Boot["BootSourceOverrideTarget"], in.Boot["BootSourceOverrideMode"], in.Boot["BootSourceOverrideEnabled"]))
 	w.WriteHeader(http.StatusNoContent)
 	return nil
+}
+
+// forget drops an override that nobody has used.
+func (b *Redfish) forget(at string) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if boot, ok := b.docs[at]["Boot"].(map[string]any); ok {
+		boot = maps.Clone(boot)
+		boot["BootSourceOverrideEnabled"] = "Disabled"
+		b.docs[at]["Boot"] = boot
+	}
 }
 
 func (b *Redfish) refusesPatch(at string, boot, in map[string]any, ifMatch, etag string) *answerError {

@@ -42,6 +42,10 @@ func TestFaults(t *testing.T) {
 		{"requests refused at times", simrack.RedfishFaults{RefuseRequests: 1}, powerTo(bmc.ActionOn), func(err error) bool { return is[*redfish.StatusError](err) && !is[*bmc.AuthError](err) }, "answered 401 to GET /redfish/v1/Systems", 1},
 		{"slow", simrack.RedfishFaults{Slow: 150 * time.Millisecond}, bootTo(pxe), nil, "", 1},
 		{"too slow", simrack.RedfishFaults{Slow: 1500 * time.Millisecond}, bootTo(pxe), is[*bmc.NoAnswerError], "did not answer for 1s", 0},
+		{"answers cut short", simrack.RedfishFaults{CutAfter: 3}, powerTo(bmc.ActionOn), brokeOff(false), "broke off (GET /redfish/v1/Systems/System_0: unexpected EOF)", 1},
+		{"answers cut short after the action", simrack.RedfishFaults{CutAfter: 6}, powerTo(bmc.ActionOn), brokeOff(true), "broke off", 1},
+		{"connections closed", simrack.RedfishFaults{DropAfter: 3}, powerTo(bmc.ActionOn), brokeOff(false), "broke off (GET /redfish/v1/Systems/System_0: EOF)", 1},
+		{"connection closed in the action", simrack.RedfishFaults{DropAfter: 6}, powerTo(bmc.ActionOn), brokeOff(true), "ComputerSystem.Reset", 1},
 		{"baseboard down", simrack.RedfishFaults{BaseboardDown: true}, func(ctx context.Context, r *rig) error {
 			for _, do := range []bmc.PowerAction{bmc.ActionOn, bmc.ActionCycle, bmc.ActionOff} {
 				if err := r.client.SetPower(ctx, r.ep, do); err != nil {
@@ -84,6 +88,11 @@ func bootTo(o bmc.Override) func(context.Context, *rig) error {
 
 func powerTo(do bmc.PowerAction) func(context.Context, *rig) error {
 	return func(ctx context.Context, r *rig) error { return r.client.SetPower(ctx, r.ep, do) }
+}
+
+// brokeOff wants silence in which the action may have been carried out, or not.
+func brokeOff(done bool) func(error) bool {
+	return func(err error) bool { return is[*bmc.NoAnswerError](err) && mayBeDone(err) == done }
 }
 
 func mayBeDone(err error) bool {

@@ -1,0 +1,281 @@
+package provision
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+	"time"
+
+	"firstlight/inventory"
+	"firstlight/provision/bmc/pacing"
+)
+
+// turns lets nodes be switched on when the power-on budgets and the rate have
+// room. A node counts from the moment it is let go until its agent calls home,
+// or for its settle time.
+type turns struct {
+	now       func() time.Time
+	unlimited bool
+
+	mu       sync.Mutex
+	sched    *pacing.Scheduler
+	asked    map[string]chan struct{} // closed when it is the node's turn
+	has      map[string]turnOf        // those that asked and whose power action has not been sent
+	again    *time.Timer              // asks the scheduler again
+	interval time.Duration            // least time between two power actions
+	sent     time.Time                // when the last one is sent
+}
+
+// turnOf is how it stands with a node that asked.
+type turnOf struct {
+	come  bool // it is its turn
+	fresh bool // it was not starting already
+}
+
+func newTurns(c *inventory.Cluster, now func() time.Time) *turns {
+	limits, rate := circuits(c), c.Settings.PowerOnRate
+	t := &turns{now: now, unlimited: len(limits) == 0 && rate == 0, sched: pacing.New(limits, rate),
+		asked: map[string]chan struct{}{}, has: map[string]turnOf{}}
+	if rate > 0 {
+		t.interval = time.Duration(float64(time.Second) / rate)
+	}
+	return t
+}
+
+// notYet says that a node must wait for its turn before it is switched on.
+type notYet struct{ load pacing.Load }
+
+func (e *notYet) Error() string { return e.load.Node + " waits for its turn to be switched on" }
+
+// due is nil when it is the node's turn to be switched on, a *notYet when it has
+// to wait for that, and a *Refused when it never will be.
+func (t *turns) due(l pacing.Load) error {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.unlimited || t.has[l.Node].come {
+		return nil
+	}
+	if err := t.sched.Never(l); err != nil {
+		return &Refused{Reason: fmt.Sprintf("was not switched on: %v", err)}
+	}
+	return &notYet{load: l}
+}
+
+// expect keeps a place for a node that the plan switches on, in the plan's order.
+func (t *turns) expect(l pacing.Load) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	_ = t.sched.Expect(l) // one that can never be switched on is told so by due
+}
+
+// began counts a node that a controller before this one switched on.
+func (t *turns) began(l pacing.Load, at time.Time) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.sched.Began(l, at)
+}
+
+// ask queues a node, and returns a channel that is closed when it is its turn.
+func (t *turns) ask(l pacing.Load) (turn <-chan struct{}, err error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if err := t.sched.Ask(l); err != nil {
+		return nil, &Refused{Reason: fmt.Sprintf("was not switched on: %v", err)}
+	}
+	mine := make(chan struct{})
+	t.asked[l.Node] = mine
+	t.has[l.Node] = turnOf{fresh: !t.sched.Starting(l.Node, t.now())}
+	t.admit()
+	return mine, nil
+}
+
+// send sends a node's power action. From now on the node may be starting,
+// whatever the BMC answers.
+func (t *turns) send(ctx context.Context, l pacing.Load, action func() error) error {
+	if t.unlimited {
+		return action()
+	}
+	t.mu.Lock()
+	at := t.now()
+	if next := t.sent.Add(t.interval); at.Before(next) {
+		at = next // it was let go in time, and its BMC was faster than the one before
+	}
+	t.sent = at
+	t.sched.Began(l, at)
+	delete(t.has, l.Node)
+	t.mu.Unlock()
+	if !sleep(ctx, at.Sub(t.now())) {
+		t.settled(l.Node)
+		return ctx.Err()
+	}
+	err := action()
+	if refused := (*Refused)(nil); errors.As(err, &refused) {
+		t.settled(l.Node) // a refused login switches nothing on
+		return err
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.sched.Starting(l.Node, t.now()) {
+		t.sched.Began(l, t.now()) // a cycle switches it on only at its end
+	}
+	return err
+}
+
+// giveBack gives up the place of a node whose power action was not sent: it has
+// failed before, or needed none.
+func (t *turns) giveBack(node string) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.sched.Leave(node)
+	delete(t.asked, node)
+	if turn := t.has[node]; turn.come && turn.fresh {
+		t.sched.Settled(node)
+	}
+	delete(t.has, node)
+	t.admit()
+}
+
+// settled says that a node has started, or is known not to start.
+func (t *turns) settled(node string) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.sched.Leave(node)
+	t.sched.Settled(node)
+	t.admit()
+}
+
+// admit lets go whom the scheduler lets. t.mu is held.
+func (t *turns) admit() {
+	nodes, next := t.sched.Admit(t.now())
+	for _, n := range nodes {
+		turn := t.has[n]
+		turn.come = true
+		t.has[n] = turn
+		close(t.asked[n])
+		delete(t.asked, n)
+	}
+	if t.again != nil {
+		t.again.Stop()
+		t.again = nil
+	}
+	if !next.IsZero() && len(t.asked) > 0 {
+		t.again = time.AfterFunc(next.Sub(t.now()), func() {
+			t.mu.Lock()
+			defer t.mu.Unlock()
+			t.admit()
+		})
+	}
+}
+
+// stop ends the timer.
+func (t *turns) stop() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	clear(t.asked)
+	if t.again != nil {
+		t.again.Stop()
+	}
+}
+
+// waiting says what a node waits for.
+func (t *turns) waiting(node string) string {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	var parts []string
+	for _, d := range t.sched.Waiting(node) {
+		parts = append(parts, fmt.Sprintf("%s: %d of %d W taken by nodes that start", d.Circuit, d.Watts, d.Budget))
+	}
+	if parts == nil {
+		return "the rate at which nodes are switched on"
+	}
+	return strings.Join(parts, ", ") // or, within the budgets, for its turn at the rate
+}
+
+// loadFor is what a node is to the budgets while it boots.
+func (e *Engine) loadFor(n *inventory.Node) pacing.Load {
+	settle := e.Want.Cluster.Settings.PowerOnSettle
+	if settle == 0 {
+		settle = max(e.deadline(Enrolled), e.deadline(Provisioned))
+	}
+	return loadOf(n, settle)
+}
+
+// startingFrom is since when a node counts as starting by what the journal says,
+// for a controller that takes up what another one left.
+func startingFrom(k Node, now time.Time) (since time.Time, starting bool) {
+	b := k.Boot
+	switch {
+	case b == nil || b.Home != nil || b.Via != viaPowerOn && b.Via != viaPowerCycle:
+		return since, false
+	case !b.Powered.IsZero():
+		return b.Powered, true
+	case k.Active:
+		// It was announced; the action may have been sent up to the moment at which
+		// the controller stopped.
+		return now, true
+	}
+	// It came to rest without a confirmed action: after the override was set it
+	// may have been sent.
+	return k.Since, !b.Set.IsZero()
+}
+
+// takeUpTurns counts the nodes that are starting by what the journal says.
+func (e *Engine) takeUpTurns() {
+	e.turns = newTurns(e.Want.Cluster, e.Now)
+	for _, n := range e.Want.Cluster.Nodes {
+		k := e.known.Node(n.Name)
+		if at, starting := startingFrom(k, e.Now()); starting {
+			e.turns.began(e.loadFor(n), at)
+		}
+	}
+}
+
+// inTurn takes the node's rung and runs an activity, which waits for its turn where
+// it switches the node on: outside its deadline, and without its place among the
+// nodes at work. late is true when the deadline ended it.
+func (e *Engine) inTurn(ctx context.Context, n *inventory.Node, act Action) (ev PassedData, late bool, err error) {
+	if err := e.climb(ctx, n, act); err != nil {
+		e.turns.giveBack(n.Name)
+		return ev, false, err
+	}
+	for {
+		actx, cancel := context.WithTimeout(ctx, e.allowed(n, act.Proof))
+		ev, err = e.perform(actx, n, act)
+		late = actx.Err() != nil
+		cancel()
+		var wait *notYet
+		if !errors.As(err, &wait) {
+			if err != nil || act.Do == Boot || act.Do == BootImage {
+				e.turns.giveBack(n.Name)
+			}
+			return ev, late, err
+		}
+		if err := e.awaitTurn(ctx, wait.load); err != nil {
+			return ev, false, err
+		}
+	}
+}
+
+func (e *Engine) awaitTurn(ctx context.Context, l pacing.Load) error {
+	<-e.slots
+	defer func() { e.slots <- struct{}{} }() // those at work end with ctx
+	turn, err := e.turns.ask(l)
+	if err != nil {
+		return err
+	}
+	select {
+	case <-turn:
+		return nil
+	default:
+		e.Log.Info("waits to be switched on", "node", l.Node, "for", e.turns.waiting(l.Node))
+	}
+	select {
+	case <-turn:
+		return nil
+	case <-ctx.Done():
+		e.turns.giveBack(l.Node)
+		return ctx.Err()
+	}
+}
