@@ -33,7 +33,7 @@ func TestNoAnswer(t *testing.T) {
 		want   string
 	}{
 		{"closed port", closedAddr, true, 200 * time.Millisecond, "does not listen on that UDP port"},
-		{"silent", silent.addr, false, 1500 * time.Millisecond, "did not answer for 1.2"},
+		{"silent", silent.addr, false, 1500 * time.Millisecond, "did not answer for 1."},
 	}
 	c := &Client{Timeout: 1200 * time.Millisecond}
 	for _, tt := range tests {

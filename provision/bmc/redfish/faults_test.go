@@ -41,7 +41,7 @@ func TestFaults(t *testing.T) {
 		{"session table full", simrack.RedfishFaults{SessionsFull: true}, powerTo(bmc.ActionOn), func(err error) bool { return !is[*bmc.AuthError](err) }, "its session table is full", 1},
 		{"requests refused at times", simrack.RedfishFaults{RefuseRequests: 1}, powerTo(bmc.ActionOn), func(err error) bool { return is[*redfish.StatusError](err) && !is[*bmc.AuthError](err) }, "answered 401 to GET /redfish/v1/Systems", 1},
 		{"slow", simrack.RedfishFaults{Slow: 150 * time.Millisecond}, bootTo(pxe), nil, "", 1},
-		{"too slow", simrack.RedfishFaults{Slow: 1500 * time.Millisecond}, bootTo(pxe), is[*bmc.NoAnswerError], "did not answer for 1s", 0},
+		{"too slow", simrack.RedfishFaults{Slow: 1500 * time.Millisecond}, bootTo(pxe), is[*bmc.NoAnswerError], "did not answer for 1", 0},
 		{"answers cut short", simrack.RedfishFaults{CutAfter: 3}, powerTo(bmc.ActionOn), brokeOff(false), "broke off (GET /redfish/v1/Systems/System_0: unexpected EOF)", 1},
 		{"answers cut short after the action", simrack.RedfishFaults{CutAfter: 6}, powerTo(bmc.ActionOn), brokeOff(true), "broke off", 1},
 		{"connections closed", simrack.RedfishFaults{DropAfter: 3}, powerTo(bmc.ActionOn), brokeOff(false), "broke off (GET /redfish/v1/Systems/System_0: EOF)", 1},
