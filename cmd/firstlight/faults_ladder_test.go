@@ -24,7 +24,7 @@ func testLadder(t *testing.T) {
 	wantText(t, "node-2", lineOf(o.stderr, "node-2: failed: "), `reads back "pxe bios persistent"`, spent)
 	wantText(t, "node-3", lineOf(o.stderr, "node-3: failed: "), "accepted power on, and", "the power is off", spent)
 	wantText(t, "node-4", lineOf(o.stderr, "node-4: failed: "), "did not answer for", spent)
-	wantText(t, "show", r.cli("show", "node-1").stdout, "boot.override: found persistent PXE, read back; boot by power-on, after a restart of its BMC")
+	wantText(t, "show", r.cli("show", "node-1").stdout, "a restart of its BMC was tried last, of once, persistent, bmc-reset", "boot.override: found persistent PXE, read back; boot by power-on, after a restart of its BMC")
 	for i, want := range []int{1, 1, 1, 0, 0} {
 		if c := r.rack.Counters(nodeName(i + 1)); c.BMCResets != want {
 			t.Errorf("the BMC of %s was restarted %d times; want %d", nodeName(i+1), c.BMCResets, want)

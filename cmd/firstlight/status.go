@@ -25,6 +25,7 @@ type nodeStatus struct {
 	Reason string     `json:"reason"`
 	Since  *time.Time `json:"since"` // null: never left declared
 	Power  string     `json:"power"`
+	Detour string     `json:"detour,omitempty"` // by which protocol its BMC was asked instead of the declared one, and why
 	// Fabric is what the last reading of the fabric found that concerns the node.
 	Fabric []nodeFinding `json:"fabric"`
 }
@@ -92,7 +93,7 @@ func statusRows(nodes []*inventory.Node, known provision.Known, reading *fabricR
 	rows := []nodeStatus{}
 	for _, n := range nodes {
 		k := known.Node(n.Name)
-		r := nodeStatus{Name: n.Name, State: string(k.State), Reason: k.Reason, Power: k.Power, Fabric: []nodeFinding{}}
+		r := nodeStatus{Name: n.Name, State: string(k.State), Reason: k.Reason, Power: k.Power, Detour: k.Detour, Fabric: []nodeFinding{}}
 		for _, f := range reading.of(n.Name) {
 			r.Fabric = append(r.Fabric, nodeFinding{f.Class, f.Severity, f.Action, f.Message})
 		}
@@ -187,6 +188,12 @@ func (a *app) showNode(ctx context.Context, name, dir string) error {
 		return printJSON(a.stdout, n)
 	}
 	fmt.Fprintf(a.stdout, "%s\n", n)
+	if n.Rung > 0 && n.Rung < len(n.Ladder) {
+		fmt.Fprintf(a.stdout, "  boots: %s was tried last, of %s\n", n.Ladder[n.Rung].Does(), joined(n.Ladder))
+	}
+	if n.Detour != "" {
+		fmt.Fprintf(a.stdout, "  its BMC was %s\n", n.Detour)
+	}
 	for _, e := range n.History {
 		fmt.Fprintf(a.stdout, "  %s  %-12s %s\n", e.At.Local().Format("15:04:05"), e.State, e.Reason)
 		if e.Evidence == "" {
@@ -202,6 +209,17 @@ func (a *app) showNode(ctx context.Context, name, dir string) error {
 		}
 	}
 	return nil
+}
+
+func joined(rungs []provision.Rung) string {
+	var b strings.Builder
+	for i, r := range rungs {
+		if i > 0 {
+			b.WriteString(", ")
+		}
+		b.WriteString(string(r))
+	}
+	return b.String()
 }
 
 func errorOr(err, other error) error {

@@ -12,6 +12,14 @@ node "gpu" {
     address    = each.value.bmc
     protocol   = "ipmi"
     credential = credential.bmc
+    redfish {} # asked for what IPMI does not answer, and for firmware, sensors and events
+  }
+  dynamic "outlet" {
+    for_each = setproduct(["left", "right"], range(3))
+    content {
+      pdu = pdu["${each.value.rack}-${outlet.value[0]}"]
+      id  = (each.value.unit - 1) / 8 * 3 + outlet.value[1] + 1
+    }
   }
   nic "boot" {
     mac     = each.value.mac

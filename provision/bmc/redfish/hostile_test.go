@@ -148,6 +148,8 @@ func FuzzAnswer(f *testing.F) {
 	f.Add(`{"Members":[{"@odata.id":"/redfish/v1/Systems/1"}],"PowerState":null,"Boot":null}`)
 	f.Add(`{"Members":[{"@odata.id":"/redfish/v1/A"}],"Members@odata.nextLink":"/redfish/v1/A","Links":{"Chassis":[{"@odata.id":"/redfish/v1/A"}]},
 		"LogServices":{"@odata.id":"/redfish/v1/A"},"Entries":{"@odata.id":"/redfish/v1/A"},"Bios":{"@odata.id":"/redfish/v1/A"},"VirtualMedia":{"@odata.id":"/redfish/v1/A"}}`)
+	f.Add(`{"RackPDUs":{"@odata.id":"/redfish/v1/A"},"Outlets":{"@odata.id":"/redfish/v1/A"},"Members":[{"@odata.id":"/redfish/v1/1"}],"Id":"1","PowerState":"Off",
+		"Actions":{"#Outlet.PowerControl":{"target":"/redfish/v1/A"}}}`)
 	f.Add(`null`)
 	f.Add(`[[[[`)
 	f.Fuzz(func(t *testing.T, text string) {
@@ -170,7 +172,8 @@ func FuzzAnswer(f *testing.F) {
 			_, err3 := s.Boot(ctx)
 			_, err4 := s.BIOSAttributes(ctx)
 			_, err5 := s.Sensors(ctx)
-			return errors.Join(err1, err2, err3, err4, err5)
+			_, err6 := s.Outlet(ctx, "1")
+			return errors.Join(err1, err2, err3, err4, err5, err6, s.SetOutlet(ctx, "1", true))
 		})
 		if err != nil && strings.ContainsAny(err.Error(), "\x00\x1b") {
 			t.Errorf("an error holds control characters: %q", err)
