@@ -104,13 +104,14 @@ func (v *conversation) solPacket(payload []byte) {
 	switch {
 	case v.line == nil || l.quit:
 	case l.ended:
-		v.hang(errConsoleTaken)
+		v.hang(ErrConsoleTaken)
 	default:
 		v.tend()
 	}
 }
 
-var errConsoleTaken = errors.New("the bmc has ended the console: somebody else has taken it, or the bmc restarts")
+// ErrConsoleTaken says that the BMC has ended a console that was open.
+var ErrConsoleTaken = errors.New("the bmc has ended the console: somebody else has taken it, or the bmc restarts")
 
 // hang ends the console because of err, without the BMC's help; the session goes
 // with it, for a silent BMC has lost it.
