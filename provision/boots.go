@@ -202,11 +202,11 @@ func (e *Engine) homecoming(ctx context.Context, n *inventory.Node, boot BootRec
 		if t := known.Boot.told(); t != nil && t.What == api.ReportDigestMismatch {
 			return known, &Refused{Reason: t.Detail}
 		} else if t != nil {
-			return known, fmt.Errorf("the node reported: %s", t.Detail)
+			return known, fmt.Errorf("the node reported: %s%s", t.Detail, e.lastLines(n.Name))
 		}
 	}
 	if errors.Is(err, context.DeadlineExceeded) {
-		err := errors.New(e.whyNoBoot(n, known, e.deadlineOf(boot.Kind)))
+		err := errors.New(e.whyNoBoot(n, known, e.deadlineOf(boot.Kind)) + e.lastLines(n.Name))
 		if known.Boot != nil && len(known.Boot.Seen) == 0 {
 			return known, obstacle{err}
 		}
@@ -261,6 +261,25 @@ func (e *Engine) whyNoBoot(n *inventory.Node, known Node, waited time.Duration) 
 		return fmt.Sprintf("%s got as far as %s and fetched no boot loader in %s: look at its console and at TFTP on the provisioning network", nic.MAC, last, waited)
 	}
 	return fmt.Sprintf("the agent did not call home in %s; the last step seen was %s: look at its console", waited, last)
+}
+
+// lastLines quotes a node's console, as far as it is known.
+func (e *Engine) lastLines(node string) string {
+	const most = 160 // characters of each line
+	if e.Console == nil {
+		return ""
+	}
+	var quoted []string
+	for _, line := range e.Console(node) {
+		if r := []rune(line); len(r) > most {
+			line = string(r[:most]) + "…"
+		}
+		quoted = append(quoted, fmt.Sprintf("%q", line))
+	}
+	if len(quoted) == 0 {
+		return ""
+	}
+	return "; its console showed last: " + strings.Join(quoted, ", ")
 }
 
 func onceOr(persistent bool) string {

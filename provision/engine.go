@@ -99,7 +99,10 @@ type Engine struct {
 	Now       func() time.Time
 	NewID     func() string // fresh identity of a boot
 	Watch     func(Update)  // called in journal order; must not block
-	Log       *slog.Logger
+	// Console is the last lines that a node's serial console showed, which a failed
+	// boot is told with; nil: nobody looks at consoles.
+	Console func(node string) []string
+	Log     *slog.Logger
 
 	mu      sync.Mutex
 	known   Known

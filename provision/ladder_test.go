@@ -158,6 +158,30 @@ func outlet(m *machine) {
 	m.node.Outlets = []inventory.Outlet{{PDU: &inventory.PDU{Name: "a"}, ID: m.node.Name}}
 }
 
+// TestFailedBootQuotesConsole: what the console showed last is in the reason, cut
+// and quoted.
+func TestFailedBootQuotesConsole(t *testing.T) {
+	r := newRig(2)
+	r.want.Cluster.Settings.Deadlines["enrolled"] = time.Second
+	r.want.Cluster.Settings.Attempts, r.want.Cluster.Settings.AttemptsDeclared = 1, true
+	r.world.machines["n1"].hangs = true
+	r.console = func(node string) []string {
+		return []string{"Kernel panic on " + node, strings.Repeat("y", 200)}
+	}
+	known, _, err := r.apply(t)
+	if err != nil {
+		t.Fatal(err)
+	}
+	n := known.Nodes["n1"]
+	want := fmt.Sprintf("; its console showed last: %q, %q", "Kernel panic on n1", strings.Repeat("y", 160)+"…")
+	if n.State != Failed || !strings.Contains(n.Reason, want) {
+		t.Errorf("%s: %q; want it failed, with %q", n.State, n.Reason, want)
+	}
+	if n := known.Nodes["n2"]; n.State != Ready {
+		t.Errorf("healthy neighbour: %s", n)
+	}
+}
+
 // TestCrashOnTheLadder kills the controller after each write of a bring-up that
 // takes a restart of the BMC: it is restarted once, and the node ends ready.
 func TestCrashOnTheLadder(t *testing.T) {

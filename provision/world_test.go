@@ -383,6 +383,8 @@ type rig struct {
 	log    Journal
 	shelf  *shelf
 	fabric Fabric
+	// console is what the nodes' consoles showed last; nil: nobody looks.
+	console func(node string) []string
 }
 
 // inspectJob is an inspection that nobody asked for.
@@ -407,7 +409,7 @@ func (r rig) engine(t testing.TB) (*Engine, Known) {
 	t.Helper()
 	e := &Engine{Want: r.want, BringUp: Image{Name: "bring-up", Digest: "sha256:bringup", Kernel: "6.1"},
 		Images:  map[string]Image{"compute": {Name: "compute", Digest: r.want.Images["compute"], Root: "sha256:root", Kernel: "6.1"}},
-		Journal: r.log, Archive: r.shelf, Baseboard: r.world, Other: other{r.world}, Recovery: r.world, Agents: r.world, Fabric: r.fabric, Lab: true, Engine: acceptance.EngineNode,
+		Journal: r.log, Archive: r.shelf, Baseboard: r.world, Other: other{r.world}, Recovery: r.world, Agents: r.world, Fabric: r.fabric, Console: r.console, Lab: true, Engine: acceptance.EngineNode,
 		Signer: func(acceptance.Record) ([]byte, error) { return []byte("signed"), nil },
 		Now:    time.Now, NewID: func() string { return fmt.Sprintf("boot%d", bootCount.Add(1)) },
 		Log: slog.New(slog.NewTextHandler(io.Discard, nil))}

@@ -211,7 +211,13 @@ func (a *app) carryOut(ctx context.Context, s *site, e *provision.Engine, plan p
 	}
 	e.Agents = h
 	show := a.newProgress(s, plan)
-	e.Watch = show.update
+	consoles := newConsoleLogs(s, boards, e.Log)
+	defer consoles.Close()
+	e.Console = consoles.last
+	e.Watch = func(u provision.Update) {
+		consoles.update(u)
+		show.update(u)
+	}
 
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)

@@ -22,6 +22,17 @@ type firmwareRow struct {
 	Version string `json:"version"`
 }
 
+// machineRow says whose firmware it is. What a BMC does not know is "".
+type machineRow struct {
+	Manufacturer  string `json:"manufacturer"`
+	Product       string `json:"product"`
+	Part          string `json:"part"`
+	Serial        string `json:"serial"`
+	ChassisSerial string `json:"chassis_serial"`
+	BoardSerial   string `json:"board_serial"`
+	BoardPart     string `json:"board_part"`
+}
+
 // unreadRow is a part that the BMC lists and does not give now.
 type unreadRow struct {
 	Part   string `json:"part"`
@@ -30,6 +41,7 @@ type unreadRow struct {
 
 // nodeFirmware is one node's.
 type nodeFirmware struct {
+	Machine  machineRow    `json:"machine"`
 	Firmware []firmwareRow `json:"firmware"`
 	Unread   []unreadRow   `json:"unread"`
 }
@@ -68,7 +80,7 @@ func (a *app) bmcFirmware(ctx context.Context, args []string) error {
 		rows := make([]row, len(answers))
 		for i := range answers {
 			v := answers[i].value
-			rows[i] = row{answers[i].node.Name, nodeFirmware{append([]firmwareRow{}, v.Firmware...), append([]unreadRow{}, v.Unread...)}, answers[i].failure()}
+			rows[i] = row{answers[i].node.Name, nodeFirmware{v.Machine, append([]firmwareRow{}, v.Firmware...), append([]unreadRow{}, v.Unread...)}, answers[i].failure()}
 		}
 		if err := printJSON(a.stdout, map[string]any{"nodes": rows}); err != nil {
 			return err
@@ -83,9 +95,15 @@ func (a *app) bmcFirmware(ctx context.Context, args []string) error {
 func (b *boards) firmware(ctx context.Context, n *inventory.Node) (out nodeFirmware, err error) {
 	err = b.rich(ctx, n, func(s *bmc.Session) error {
 		id, err := s.Identity(ctx)
+		out.Machine = machineRow{id.Manufacturer, id.Product, id.Part, id.Serial, id.ChassisSerial, id.BoardSerial, id.BoardPart}
 		out.Firmware = []firmwareRow{{Part: "BMC", Name: "Baseboard controller", Version: id.Firmware}}
 		return err
 	}, func(s *redfish.Session) error {
+		id, err := s.Identity(ctx)
+		if err != nil {
+			return err
+		}
+		out.Machine = machineRow{Manufacturer: id.Manufacturer, Product: id.Model, Serial: id.Serial}
 		parts, unread, err := s.Firmware(ctx)
 		for _, p := range parts {
 			out.Firmware = append(out.Firmware, firmwareRow{p.ID, p.Name, p.Version})

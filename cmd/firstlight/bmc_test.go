@@ -115,6 +115,12 @@ func TestBMCFirmware(t *testing.T) {
 	if d := cmp.Diff(want, nodes["i1"]["firmware"]); d != "" {
 		t.Errorf("firmware of i1 (-want +got):\n%s", d)
 	}
+	if m := nodes["i1"]["machine"].(map[string]any); m["serial"] != "S-i1" || m["board_serial"] != "S-i1-B" || m["board_part"] != "B-1" {
+		t.Errorf("machine of i1: %v", m)
+	}
+	if m := nodes["r1"]["machine"].(map[string]any); m["serial"] != "S-r1" {
+		t.Errorf("machine of r1: %v", m)
+	}
 	out, errs, code := inProcess(t, "bmc", "firmware", r.dir)
 	if code != 1 || !strings.Contains(errs, "node i2: bmc") || !strings.Contains(out, "1.00     i1  (differs)") || !strings.Contains(out, "BIOS") {
 		t.Errorf("firmware: exit %d, %q:\n%s", code, errs, out)

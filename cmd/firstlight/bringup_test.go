@@ -150,6 +150,14 @@ func TestBringUp(t *testing.T) {
 	l.wantStatus()
 	l.wantReport()
 	l.wantFirmwarePath("52:54:00:10:00:01", "52:54:00:10:00:02")
+	// The consoles were followed over the BMCs, from the firmware on.
+	for _, name := range []string{"node-1", "node-2"} {
+		log, err := os.ReadFile(filepath.Join(l.dir, ".firstlight", "logs", name, "console.log"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		wantText(t, "console of "+name, string(log), "iPXE", "Linux version")
+	}
 
 	// A foreign client drives a BMC, and what it did is seen by ours.
 	wantText(t, "ipmitool after", l.ipmitool("10.20.0.12", "chassis", "power", "status"), "Chassis Power is on")

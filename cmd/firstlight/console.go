@@ -23,7 +23,8 @@ func (a *app) consoleCommand() *cobra.Command {
 		Long: `Attach this terminal to the serial console of a node, which its BMC passes on (IPMI
 Serial over LAN). At the start of a line, ~. leaves, ~B sends a break, ~? tells the
 keys and ~~ types a tilde. One session at a time has a console: when it is another,
-that is said; -force takes it over.`,
+that is said; -force takes it over. apply has the consoles of the nodes that it
+brings up, writes them to .firstlight/logs, and comes back when you have left.`,
 		Example: `  firstlight console hnode017 racks/a
   firstlight console node-1 examples/two-node-lab
   firstlight console -force hnode017 racks/a`,

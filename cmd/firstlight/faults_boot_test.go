@@ -115,7 +115,10 @@ func testHangAfterLoader(t *testing.T) {
 	o := r.apply(1)
 	for i := 1; i <= 2; i++ {
 		wantText(t, "apply", lineOf(o.stderr, nodeName(i)+": failed: "), "the agent did not call home in 4s; the last step seen was tftp-read",
-			"look at its console")
+			"look at its console; its console showed last: ", `"iPXE initialising devices..."`)
+		log, err := os.ReadFile(filepath.Join(r.dir, ".firstlight", "logs", nodeName(i), "console.log"))
+		r.must(err)
+		wantText(t, "the console's log", string(log), "Z iPXE initialising devices...")
 	}
 	r.wantStates(provision.Failed, provision.Failed)
 	r.wantPower(1, 1, 0, 0)

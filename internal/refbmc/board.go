@@ -21,14 +21,18 @@ func (b *BMC) guid() [16]byte {
 
 // fru is the content of FRU device 0.
 func (b *BMC) fru() ([]byte, error) {
-	return types.PackFRU(types.FRUPackConfig{
+	fru := types.FRUPackConfig{
 		Chassis: &types.FRUPackChassis{Type: 0x17, Serial: fruText(b.Serial)}, // rack mount chassis
 		Product: &types.FRUPackProduct{
 			Manufacturer: fruText(b.Manufacturer),
 			Name:         fruText(b.Product),
 			Serial:       fruText(b.Serial),
 		},
-	})
+	}
+	if b.Serial != "" {
+		fru.Board = &types.FRUPackBoard{Mfg: fruText(b.Manufacturer), Product: fruText(b.Product), Serial: fruText(b.Serial + "-B"), PartNumber: "B-1"}
+	}
+	return types.PackFRU(fru)
 }
 
 // fruText fits s in a type/length field: at most 63 bytes, and never one, whose

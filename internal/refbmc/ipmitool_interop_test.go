@@ -50,7 +50,7 @@ func TestIpmitool(t *testing.T) {
 			}{
 				{"mc info", []string{"IPMI Version              : 2.0", "Chassis Device"}, false},
 				{"mc guid", []string{"GUID"}, false},
-				{"fru print", []string{"Example Corp", "EX-200", "Product Serial        : SN0042", "Chassis Serial        : SN0042"}, false},
+				{"fru print", []string{"Example Corp", "EX-200", "Product Serial        : SN0042", "Chassis Serial        : SN0042", "Board Serial          : SN0042-B", "Board Part Number     : B-1"}, false},
 				{"chassis power status", []string{"Chassis Power is off"}, false},
 				{"chassis bootdev pxe options=efiboot", []string{"Set Boot Device to pxe"}, false},
 				{"chassis bootparam get 5", []string{"Boot Flag Valid", "next boot", "BIOS EFI boot", "Force PXE"}, false},

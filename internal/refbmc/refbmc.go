@@ -172,7 +172,7 @@ func (b *BMC) newState() (*bmc.BMC, error) {
 	}
 	state := bmc.New(info, b.guid(), hardware, options...)
 	sol := state.SOL.Config()
-	if cc := max(sol.SetParam(solAuthentication, []byte{byte(bmc.PrivilegeLevelOperator)}), sol.SetParam(solRetry, []byte{7, 25})); cc != types.CodeOK {
+	if cc := max(sol.SetParam(solAuthentication, []byte{byte(bmc.PrivilegeLevelOperator)}), sol.SetParam(solRetry, []byte{7, 100})); cc != types.CodeOK {
 		return nil, fmt.Errorf("refbmc %s: serial over LAN: %s", b.Listen, cc)
 	}
 

@@ -38,6 +38,7 @@ func (m *machine) firmware(ctx context.Context) *loaded {
 		return nil
 	}
 	boots := m.rack.count(m.node.Name, func(c *Counters) { c.NetworkBoots++ }).NetworkBoots
+	m.tty.print(fmt.Sprintf(">>Start PXE over IPv4 on MAC %s", m.mac))
 	ctx, cancel := context.WithTimeout(ctx, m.rack.patient())
 	defer cancel()
 	for ctx.Err() == nil {
@@ -47,11 +48,13 @@ func (m *machine) firmware(ctx context.Context) *loaded {
 		}
 		if err != nil {
 			m.log.Info("firmware: no loader", "err", err)
+			m.tty.print("PXE-E16: " + err.Error())
 			sleep(ctx, m.rack.retry())
 			continue
 		}
 		if f, ok := m.rack.fault(m.node.Name, HangAfterLoader); ok && boots > f.After {
 			m.log.Info("loader hangs")
+			m.tty.print("iPXE initialising devices...")
 			<-ctx.Done()
 			return nil
 		}
@@ -60,9 +63,11 @@ func (m *machine) firmware(ctx context.Context) *loaded {
 			return image
 		case errors.Is(err, errNextDevice):
 			m.log.Info("iPXE: next boot device", "err", err)
+			m.tty.print("iPXE: " + err.Error())
 			return nil
 		default:
 			m.log.Info("iPXE failed; firmware tries again", "err", err)
+			m.tty.print("iPXE: " + err.Error())
 			sleep(ctx, m.rack.retry())
 		}
 	}

@@ -29,6 +29,7 @@ type machine struct {
 	mac   net.HardwareAddr // of the boot NIC it really has
 	rng   *rand.Rand       // run's goroutine only
 	has   netip.Addr       // its address; run's goroutine only
+	tty   serial
 
 	starts chan *life
 
@@ -160,7 +161,7 @@ func (m *machine) newBoard(b *inventory.BMC, machine refbmc.Machine, vendor, pro
 		return out
 	}
 	return ipmi{&refbmc.BMC{Listen: listen, Serial: m.node.Serial, Manufacturer: vendor, Product: product, Username: user, Password: password,
-		Machine: machine, Observe: observe, Ready: ready, Log: m.log,
+		Machine: machine, Observe: observe, Ready: ready, Log: m.log, Console: m.tty.attach,
 		Faults: refbmc.Faults{IgnoreBootOverride: has(IgnoreBootOverride), RevertBootOverride: has(RevertBootOverride),
 			RevertUntilReset: has(RevertUntilReset), IgnoreEFI: has(IgnoreEFIFlag), Lie: has(LyingBMC), Silent: frozen}}}
 }

@@ -210,6 +210,7 @@ func TestIdentity(t *testing.T) {
 				t.Errorf("GUID = %q; want a version 8 UUID", got.GUID)
 			}
 			tt.want.GUID, tt.want.Firmware = got.GUID, "1.00"
+			tt.want.BoardSerial, tt.want.BoardPart = tt.serial+"-B", "B-1"
 			if d := cmp.Diff(tt.want, got); d != "" {
 				t.Errorf("Identity (-want +got):\n%s", d)
 			}

@@ -62,6 +62,11 @@ func (v *conversation) call(req request, then func(data []byte, err error)) {
 		v.phase, v.borrowed = phaseCall, nil
 		v.host.lend(v, req, func(data []byte, err error) {
 			v.phase = phaseReady
+			var silent *silence
+			if errors.As(err, &silent) && v.borrowed == nil && !req.once {
+				v.ownSession(err, req, then)
+				return
+			}
 			then(data, err)
 		})
 		return

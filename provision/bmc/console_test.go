@@ -200,6 +200,36 @@ func TestConsoleBusy(t *testing.T) {
 	x.Close()
 }
 
+// TestConsoleOfRestartedBMC: a session that a restart has killed under the console
+// does not stand in the way of other work.
+func TestConsoleOfRestartedBMC(t *testing.T) {
+	port := &serialPort{}
+	r := startRef(t, &refbmc.BMC{Console: port.attach})
+	c := &Client{Timeout: time.Second}
+	x, err := c.OpenConsole(t.Context(), endpoint(r.addr), false, func([]byte) {})
+	if err != nil {
+		t.Fatal(err)
+	}
+	other := &Client{BMCQuiet: 10 * time.Millisecond}
+	if err := other.ResetBMC(t.Context(), endpoint(r.addr)); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := c.Power(t.Context(), endpoint(r.addr)); err != nil || got != PowerOff {
+		t.Errorf("Power after the restart = %q, %v; want off", got, err)
+	}
+	<-x.Done()
+	if x.Err() == nil {
+		t.Error("the console has ended without an error")
+	}
+	x.Close()
+	y, err := c.OpenConsole(t.Context(), endpoint(r.addr), false, func([]byte) {})
+	if err != nil {
+		t.Fatal(err)
+	}
+	y.Close()
+	nothingHeld(t, c)
+}
+
 // TestConsoleRefused: a BMC without a console, and one that falls silent.
 func TestConsoleRefused(t *testing.T) {
 	none := startRef(t, &refbmc.BMC{})

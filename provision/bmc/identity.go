@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"strings"
 
 	"github.com/bougou/go-ipmi/pkg/types"
 )
@@ -18,8 +17,12 @@ type Identity struct {
 	GUID           string // of the machine, else of the BMC: lower-case UUID
 	Manufacturer   string // of the machine, from the FRU product area
 	Product        string
+	Part           string // the product's part or model number
 	Serial         string // product serial number, else the chassis'
 	ChassisSerial  string
+	ChassisPart    string
+	BoardSerial    string // of the main board
+	BoardPart      string
 }
 
 // Identity reads the identity in a session of its own.
@@ -92,6 +95,7 @@ const (
 	fruHeader  = 8  // bytes
 	fruRead    = 32 // bytes at a time; larger reads fail on some BMCs
 	fruChassis = 2  // index of the area's offset, in 8 bytes, in the header
+	fruBoard   = 3
 	fruProduct = 4
 )
 
@@ -112,21 +116,24 @@ func (s *Session) fru(ctx context.Context, id *Identity) error {
 	if header[0]&0x0f != 1 {
 		return fmt.Errorf("%w: format version %d", errFRU, header[0]&0x0f)
 	}
-	if at := int(header[fruProduct]) * 8; at != 0 {
-		area, err := s.fruArea(ctx, at, size)
+	// Version and length come first; then language, type, or language and date.
+	for _, area := range []struct {
+		index, fields int
+		take          func(f func(int) string)
+	}{
+		{fruProduct, 3, func(f func(int) string) { id.Manufacturer, id.Product, id.Part, id.Serial = f(0), f(1), f(2), f(4) }},
+		{fruChassis, 3, func(f func(int) string) { id.ChassisPart, id.ChassisSerial = f(0), f(1) }},
+		{fruBoard, 6, func(f func(int) string) { id.BoardSerial, id.BoardPart = f(2), f(3) }},
+	} {
+		at := int(header[area.index]) * 8
+		if at == 0 {
+			continue
+		}
+		data, err := s.fruArea(ctx, at, size)
 		if err != nil {
 			return err
 		}
-		// Version, length and language come first.
-		f := fruFields(area, 3)
-		id.Manufacturer, id.Product, id.Serial = f(0), f(1), f(4)
-	}
-	if at := int(header[fruChassis]) * 8; at != 0 {
-		area, err := s.fruArea(ctx, at, size)
-		if err != nil {
-			return err
-		}
-		id.ChassisSerial = fruFields(area, 3)(1)
+		area.take(fruFields(data, area.fields))
 	}
 	if id.Serial == "" {
 		id.Serial = id.ChassisSerial
@@ -186,7 +193,7 @@ func fruFields(area []byte, at int) func(i int) string {
 		if at+1+n > len(area) {
 			break
 		}
-		fields = append(fields, strings.TrimSpace(strings.Trim(types.FRUFieldString(tl, area[at+1:at+1+n]), "\x00")))
+		fields = append(fields, printable(types.FRUFieldString(tl, area[at+1:at+1+n])))
 		at += 1 + n
 	}
 	return func(i int) string {

@@ -27,6 +27,7 @@ type line struct {
 func (v *conversation) console() {
 	e := v.engine
 	v.t.console, v.hosting = v, true
+	v.limit /= 2 // of silence: what dies here is asked anew in a session of its own
 	e.park(v)
 	e.pass(v)
 	v.tend()
@@ -104,13 +105,14 @@ func (v *conversation) solPacket(payload []byte) {
 	switch {
 	case v.line == nil || l.quit:
 	case l.ended:
-		v.hang(errConsoleTaken)
+		v.hang(ErrConsoleTaken)
 	default:
 		v.tend()
 	}
 }
 
-var errConsoleTaken = errors.New("the bmc has ended the console: somebody else has taken it, or the bmc restarts")
+// ErrConsoleTaken says that the BMC has ended a console that was open.
+var ErrConsoleTaken = errors.New("the bmc has ended the console: somebody else has taken it, or the bmc restarts")
 
 // hang ends the console because of err, without the BMC's help; the session goes
 // with it, for a silent BMC has lost it.
@@ -148,6 +150,21 @@ func (v *conversation) borrow(host *conversation) {
 	v.host, v.phase = host, phaseReady
 	v.engine.disarm(v)
 	v.opened(nil)
+}
+
+// ownSession logs v in by itself and makes its call again: the console's session
+// has died, as when the BMC was restarted.
+func (v *conversation) ownSession(why error, req request, then func(data []byte, err error)) {
+	v.host.hang(why)
+	v.host = nil
+	v.opened = func(err error) {
+		if err != nil {
+			then(nil, err)
+			return
+		}
+		v.call(req, then)
+	}
+	v.login()
 }
 
 // lend makes a call of v for who borrows it, after what is under way.
