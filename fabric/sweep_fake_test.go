@@ -19,6 +19,7 @@ type fake struct {
 	twice  bool    // every answer comes twice, with a packet of nonsense between
 	broken error   // what Send gives after some requests
 	after  int
+	spoil  []byte // how answers are spoilt, by three bytes each: see spoiled
 
 	mu      sync.Mutex
 	rand    *rand.Rand
@@ -125,6 +126,7 @@ func (f *fake) Send(p *mad.Packet) error {
 	if !ok {
 		return nil
 	}
+	f.spoiled(&reply)
 	f.answers = append(f.answers, reply)
 	if f.twice {
 		nonsense := reply
@@ -132,6 +134,20 @@ func (f *fake) Send(p *mad.Packet) error {
 		f.answers = append(f.answers, nonsense, reply, mad.Packet{QP: 99}, mad.Packet{})
 	}
 	return nil
+}
+
+// spoiled changes bits of an answer behind its transaction: bits, and a place of it.
+// The first of three bytes says after how many answers.
+func (f *fake) spoiled(p *mad.Packet) {
+	if len(f.spoil) < 3 {
+		return
+	}
+	if f.spoil[0] > 0 {
+		f.spoil[0]--
+		return
+	}
+	p.MAD[max(int(f.spoil[1]), 16)] ^= f.spoil[2]
+	f.spoil = f.spoil[3:]
 }
 
 // reply answers a directed route; there is no performance management.

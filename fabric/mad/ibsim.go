@@ -159,15 +159,20 @@ func (s *IBSim) Receive(p *Packet) error {
 	if err != nil {
 		return err
 	}
-	if n != simRequest {
-		return fmt.Errorf("%w: %d bytes from ibsim", ErrForeign, n)
+	return parseIBSim(s.in[:n], p)
+}
+
+// parseIBSim reads the simulator's form of a packet.
+func parseIBSim(b []byte, p *Packet) error {
+	if len(b) != simRequest {
+		return fmt.Errorf("%w: %d bytes from ibsim", ErrForeign, len(b))
 	}
 	*p = Packet{
-		LID:      binary.BigEndian.Uint16(s.in[simSLID:]),
-		QP:       binary.BigEndian.Uint32(s.in[simSQP:]),
-		TimedOut: binary.BigEndian.Uint32(s.in[simStatus:]) != 0,
+		LID:      binary.BigEndian.Uint16(b[simSLID:]),
+		QP:       binary.BigEndian.Uint32(b[simSQP:]),
+		TimedOut: binary.BigEndian.Uint32(b[simStatus:]) != 0,
 	}
-	copy(p.MAD[:], s.in[simMAD:])
+	copy(p.MAD[:], b[simMAD:])
 	return nil
 }
 
