@@ -90,7 +90,7 @@ bench-plan: ## validate and plan of 10,000 nodes, and of one changed node; figur
 
 .PHONY: bench-fabric
 bench-fabric: test-deps ## fabrics of 6,128 and 16,384 adapters read from ibsim, against ibnetdiscover; figures of docs/measured.md
-	$(GO) test -tags bench -count=1 -v -timeout 30m ./cmd/firstlight -run '^TestFabric(Figures|Delayed)$$'
+	$(GO) test -tags bench -count=1 -v -timeout 30m ./cmd/firstlight -run '^TestFabric(Figures|Delayed|Verdict)$$'
 
 .PHONY: bench-bmc
 bench-bmc: test-deps ## power states of 1,000 and 10,000 BMCs, against FreeIPMI's ipmipower; bad networks; figures of docs/measured.md

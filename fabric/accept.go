@@ -178,7 +178,7 @@ func (v *verdictOf) rate(p *Place, from []LinkCheck, c *acceptance.Check) {
 	best, symmetry := from[2], from[1]
 	runs := slower(p.Port, p.Port.Peer)
 	c.Threshold, c.Source, c.Reading = p.Rate.Text, p.RateAt, runs.String()
-	want, named := laneNames[p.Rate.Text]
+	want, named := lanesOf(p.Rate)
 	least := p.Rate.BitsPerSecond / 1e9
 	if named {
 		least = want.bandwidth()

@@ -4,6 +4,7 @@ import (
 	"time"
 
 	"firstlight/fabric/mad"
+	"firstlight/inventory"
 )
 
 // CounterName is a counter of a port, by its name in IBTA §16.1.3.5.
@@ -103,7 +104,7 @@ func ReadingOf(c *Counters) Reading {
 
 // bitsPerSecond is what the port runs at, as its rate's name counts it; 0 is
 // not known.
-func (p *Port) bitsPerSecond() float64 { return laneRates[p.Speed] * 1e9 * float64(p.Width) }
+func (p *Port) bitsPerSecond() float64 { return inventory.LaneSpeed(p.Speed) * float64(p.Width) }
 
 // PortReading is what a connected port counted, and what it runs at.
 type PortReading struct {

@@ -6,6 +6,7 @@ import (
 	"slices"
 
 	"firstlight/fabric/mad"
+	"firstlight/inventory"
 	"firstlight/provision/acceptance"
 )
 
@@ -88,14 +89,14 @@ func linkBest(l Link, names Names) LinkCheck {
 		width = max(width, mad.Lanes(1<<bits.TrailingZeros8(both)))
 	}
 	_, speed := a.Best()
-	if _, other := b.Best(); laneRates[other] < laneRates[speed] {
+	if _, other := b.Best(); inventory.LaneSpeed(other) < inventory.LaneSpeed(speed) {
 		speed = other
 	}
 	if width == 0 || speed == "" {
 		return c
 	}
 	c.Threshold = fmt.Sprintf("%dx%s, the best that both ends have enabled", width, speed)
-	if slower := laneRates[l.A.Speed] < laneRates[speed] || laneRates[l.B.Speed] < laneRates[speed]; slower || min(l.A.Width, l.B.Width) < width {
+	if slower := inventory.LaneSpeed(l.A.Speed) < inventory.LaneSpeed(speed) || inventory.LaneSpeed(l.B.Speed) < inventory.LaneSpeed(speed); slower || min(l.A.Width, l.B.Width) < width {
 		c.Verdict = acceptance.Fail
 		c.Suspect = "the cable or the module at either end, which trained to less"
 	} else {

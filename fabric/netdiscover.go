@@ -6,6 +6,8 @@ import (
 	"io"
 	"strconv"
 	"strings"
+
+	"firstlight/inventory"
 )
 
 // maxDump bounds a dump: 100,000 links are some 25 MB.
@@ -186,7 +188,7 @@ func parseRate(text string) (width int, speed string, err error) {
 	if speed == "???" {
 		return width, "", nil
 	}
-	if _, known := laneRates[speed]; !known {
+	if inventory.LaneSpeed(speed) == 0 {
 		return 0, "", fmt.Errorf("expected a speed, as EDR, HDR, NDR or XDR; found %q", clip(speed))
 	}
 	return width, speed, nil

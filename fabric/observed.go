@@ -10,6 +10,7 @@ import (
 	"strconv"
 
 	"firstlight/fabric/mad"
+	"firstlight/inventory"
 )
 
 // Kind is what a node of the fabric is: the NodeType of its NodeInfo.
@@ -128,27 +129,16 @@ func (p *Port) Label() string { return fmt.Sprintf("%s port %d", p.Node.Label(),
 // not known.
 func (p *Port) Rate() string { return RateName(p.Width, p.Speed) }
 
-// laneRates are the active speeds of a lane in Gb/s, as their names count them.
-var laneRates = map[string]float64{
-	"SDR": 2.5, "DDR": 5, "QDR": 10, "FDR10": 10, "FDR": 14, "EDR": 25, "HDR": 50, "NDR": 100, "XDR": 200,
-}
-
-// namedRates are the links that have a name of their own.
-var namedRates = map[string]string{
-	"4xSDR": "SDR", "4xDDR": "DDR", "4xQDR": "QDR", "4xFDR": "FDR", "4xEDR": "EDR",
-	"2xHDR": "HDR100", "4xHDR": "HDR", "2xNDR": "NDR200", "4xNDR": "NDR", "2xXDR": "XDR400", "4xXDR": "XDR",
-}
-
 // RateName is the usual name of a link of some lanes at some speed.
 func RateName(width int, speed string) string {
-	lane, ok := laneRates[speed]
-	if !ok || width == 0 {
+	lane := inventory.LaneSpeed(speed)
+	if lane == 0 || width == 0 {
 		return ""
 	}
-	if name := namedRates[fmt.Sprintf("%dx%s", width, speed)]; name != "" {
+	if name := inventory.LanesName(width, speed); name != "" {
 		return name
 	}
-	return strconv.FormatFloat(lane*float64(width), 'f', -1, 64) + "Gb/s"
+	return strconv.FormatFloat(lane/1e9*float64(width), 'f', -1, 64) + "Gb/s"
 }
 
 // Links are the links between ports, each once, in the order of the nodes.

@@ -19,11 +19,10 @@ func (l lanes) String() string {
 	return fmt.Sprintf("%dx %s", l.width, l.speed)
 }
 
-// laneNames are the names of rates that an inventory may have.
-var laneNames = map[string]lanes{
-	"SDR": {4, "SDR"}, "DDR": {4, "DDR"}, "QDR": {4, "QDR"}, "FDR": {4, "FDR"}, "EDR": {4, "EDR"},
-	"HDR100": {2, "HDR"}, "HDR": {4, "HDR"}, "HDR200": {4, "HDR"}, "NDR200": {2, "NDR"}, "NDR": {4, "NDR"}, "NDR400": {4, "NDR"},
-	"XDR400": {2, "XDR"}, "XDR": {4, "XDR"}, "XDR800": {4, "XDR"},
+// lanesOf are the lanes that the name of a rate stands for.
+func lanesOf(r inventory.LinkRate) (lanes, bool) {
+	width, speed, ok := r.Lanes()
+	return lanes{width, speed}, ok
 }
 
 // tierRate is a group of links that should run alike.
@@ -69,16 +68,17 @@ func slower(p, q *Port) lanes {
 	if q.Width > 0 && q.Width < l.width {
 		l.width = q.Width
 	}
-	if q.Speed != "" && laneRates[q.Speed] < laneRates[l.speed] {
+	if q.Speed != "" && inventory.LaneSpeed(q.Speed) < inventory.LaneSpeed(l.speed) {
 		l.speed = q.Speed
 	}
 	return l
 }
 
-func (l lanes) bandwidth() float64 { return float64(l.width) * laneRates[l.speed] }
+// bandwidth is in Gb/s.
+func (l lanes) bandwidth() float64 { return float64(l.width) * inventory.LaneSpeed(l.speed) / 1e9 }
 
 func (c *check) rateGroup(g tierRate, all []rated) {
-	want, named := laneNames[g.rate.Text]
+	want, named := lanesOf(g.rate)
 	right := func(l lanes) bool {
 		if named {
 			return l == want

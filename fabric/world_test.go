@@ -38,17 +38,17 @@ type world struct {
 func build(c *inventory.Cluster, f *inventory.Fabric, rng *rand.Rand) *world {
 	w := &world{c: c, f: f, rng: rng, o: &Observed{}, sw: map[string]*Node{}, ca: map[string]*Node{}, byPlace: map[string]*inventory.Cable{},
 		used: map[string]bool{}, known: Known{Dark: map[string]bool{}, Learned: map[uint64]Adapter{}}}
-	rates := map[string]string{}
+	rates := map[string]inventory.LinkRate{}
 	for _, n := range c.Nodes {
 		for _, h := range n.Hardware.HCAs {
-			rates[n.Name+" "+h.Name] = h.Rate.Text
+			rates[n.Name+" "+h.Name] = h.Rate
 		}
 	}
 	for i := range f.Cables {
 		k := &f.Cables[i]
 		a, b := w.port(k.ADevice, k.APort), w.port(k.BDevice, k.BPort)
-		rate := laneNames[f.Rate.Text]
-		if r, ok := laneNames[rates[k.ADevice+" "+k.APort]]; ok {
+		rate, _ := lanesOf(f.Rate)
+		if r, ok := lanesOf(rates[k.ADevice+" "+k.APort]); ok {
 			rate = r
 		}
 		w.join(a, b, rate)

@@ -150,7 +150,11 @@ func docs() string {
 		}
 	}
 	var out strings.Builder
-	fmt.Fprintf(&out, docsHead, strings.Join(refs, ", "), unitNames(sizeUnits), unitNames(durationUnits), unitNames(bandwidthUnits), unitNames(powerUnits), unitNames(linkRates))
+	var rateTexts []string
+	for _, r := range rateNames {
+		rateTexts = append(rateTexts, r.name)
+	}
+	fmt.Fprintf(&out, docsHead, strings.Join(refs, ", "), unitNames(sizeUnits), unitNames(durationUnits), unitNames(bandwidthUnits), unitNames(powerUnits), strings.Join(rateTexts, ", "))
 	for _, b := range topBlocks {
 		docBlock(&out, b, "###", "")
 		if b.name == "switch_model" {

@@ -29,16 +29,6 @@ var (
 	powerUnits    = []unit{{"W", 1}, {"kW", 1e3}, {"MW", 1e6}}
 	durationUnits = []unit{{"ms", 1e6}, {"s", 1e9}, {"m", 60e9}, {"h", 3600e9}, {"d", 86400e9}}
 
-	// linkRates are the InfiniBand rates (IBTA, 4x unless the name says how
-	// many Gb/s) and the Ethernet rates by their IEEE names.
-	linkRates = []unit{
-		{"SDR", 10e9}, {"DDR", 20e9}, {"QDR", 40e9}, {"FDR", 56e9}, {"EDR", 100e9},
-		{"HDR100", 100e9}, {"HDR", 200e9}, {"HDR200", 200e9}, {"NDR200", 200e9}, {"NDR", 400e9}, {"NDR400", 400e9},
-		{"XDR400", 400e9}, {"XDR", 800e9}, {"XDR800", 800e9},
-		{"1GbE", 1e9}, {"10GbE", 10e9}, {"25GbE", 25e9}, {"40GbE", 40e9}, {"50GbE", 50e9},
-		{"100GbE", 100e9}, {"200GbE", 200e9}, {"400GbE", 400e9}, {"800GbE", 800e9},
-	}
-
 	quantityRE = regexp.MustCompile(`^([0-9]{1,15}(?:\.[0-9]{1,9})?)\s*([A-Za-z/]*)$`)
 )
 
@@ -115,12 +105,12 @@ func ParsePower(text string) (Power, error) {
 // ParseLinkRate parses the name of a link rate ("NDR200", "400GbE") or a
 // bandwidth ("200Gb/s").
 func ParseLinkRate(text string) (LinkRate, error) {
-	names := make([]string, len(linkRates))
-	for i, u := range linkRates {
-		if u.name == text {
-			return LinkRate{BitsPerSecond: u.scale, Text: text}, nil
+	names := make([]string, len(rateNames))
+	for i, r := range rateNames {
+		if r.name == text {
+			return LinkRate{BitsPerSecond: r.bitsPerSecond(), Text: text}, nil
 		}
-		names[i] = u.name
+		names[i] = r.name
 	}
 	if b, err := ParseBandwidth(text); err == nil {
 		return LinkRate(b), nil

@@ -64,7 +64,7 @@ func (b *fromCluster) add(n Node) {
 // cages for: what leads to its own aggregation node.
 func (b *fromCluster) addSwitch(s *inventory.Switch) {
 	n := Node{Name: s.Name, Description: s.Name, Switch: true, Ports: s.Ports() + 1, GUID: uint64(s.GUID)}
-	n.Width, n.Speed = lanesOf(s.PortRate().Text)
+	n.Width, n.Speed, _ = s.PortRate().Lanes()
 	b.add(n)
 }
 
@@ -77,11 +77,11 @@ func (b *fromCluster) addNode(node *inventory.Node) {
 			continue // of another fabric
 		}
 		n := Node{Name: AdapterName(node, h), Description: AdapterName(node, h)}
-		rate := h.Rate.Text
-		if rate == "" {
-			rate = b.fabric.Rate.Text
+		rate := h.Rate
+		if rate.Text == "" {
+			rate = b.fabric.Rate
 		}
-		n.Width, n.Speed = lanesOf(rate)
+		n.Width, n.Speed, _ = rate.Lanes()
 		n.GUID, n.PKeys = AdapterGUID(node, h), keysOf(node.Name, b.fabric)
 		b.add(n)
 	}
@@ -157,7 +157,7 @@ func (b *fromCluster) end(device, port string) (End, error) {
 	i, ok := b.index[device]
 	if !ok {
 		n := Node{Name: device, Description: device, Switch: !b.isHost(device)}
-		n.Width, n.Speed = lanesOf(b.fabric.Rate.Text)
+		n.Width, n.Speed, _ = b.fabric.Rate.Lanes()
 		b.add(n)
 		i = b.index[device]
 	}

@@ -93,10 +93,11 @@ func (f *Fabric) carried(p, q *port) {
 	f.count(q, unicastRcv, 1)
 }
 
-// laneRates are the data rates of a lane in Gb/s, by index of speeds, and
-// loadPacket the bytes of a packet of the load.
+// laneRates are the data rates of a lane in Gb/s, by index of speeds: what its coding
+// leaves of what the name counts.
 var laneRates = [len(speeds)]float64{2, 4, 8, 13.64, 25, 50, 100, 200}
 
+// loadPacket is the bytes of a packet of the load.
 const loadPacket = 4096
 
 // loaded has the counters of a port grow with the load of its link.

@@ -1,7 +1,5 @@
 package fabricsim
 
-import "strings"
-
 // speed is how PortInfo encodes the speed of a lane (§14.2.5.6). Each field has
 // one bit for it; the masks of what is supported have those below it as well.
 type speed struct {
@@ -66,22 +64,4 @@ func widthMask(lanes int) uint8 {
 		}
 	}
 	return mask
-}
-
-// lanesOf are the lanes and the speed that the name of a rate stands for;
-// zero where it is none of InfiniBand's.
-func lanesOf(rate string) (width int, name string) {
-	suffixes := []struct {
-		text  string
-		width int
-	}{{"EDR100", 4}, {"HDR100", 2}, {"HDR200", 4}, {"NDR200", 2}, {"NDR400", 4}, {"XDR400", 2}, {"XDR800", 4}}
-	for _, s := range suffixes {
-		if rate == s.text {
-			return s.width, strings.TrimRight(rate, "0123456789")
-		}
-	}
-	if _, ok := speedIndex(rate); ok {
-		return 4, rate
-	}
-	return 0, ""
 }
