@@ -19,6 +19,7 @@ type UMAD struct {
 	file   *os.File
 	subnet uint32 // agents, as the kernel numbers them
 	perf   uint32
+	vendor uint32
 	out    [umadHeader + Size]byte // only Send uses it
 	in     [umadHeader + Size]byte // only Receive uses it
 }
@@ -71,7 +72,7 @@ func openUMAD(path string) (*UMAD, error) {
 		return nil, fmt.Errorf("open %s: %w", path, err)
 	}
 	u := &UMAD{}
-	if u.subnet, u.perf, err = setUp(fd); err != nil {
+	if err = u.setUp(fd); err != nil {
 		syscall.Close(fd)
 		return nil, fmt.Errorf("%s: %w", path, err)
 	}
@@ -80,18 +81,21 @@ func openUMAD(path string) (*UMAD, error) {
 }
 
 // setUp switches the device to the header with a P_Key index, which must come
-// first, and registers for replies of both kinds.
-func setUp(fd int) (subnet, perf uint32, err error) {
+// first, and registers for replies of all kinds.
+func (u *UMAD) setUp(fd int) (err error) {
 	if err := ioctl(fd, umadEnablePKey, nil); err != nil {
-		return 0, 0, fmt.Errorf("enable P_Key index: %w: is this a umad device?", err)
+		return fmt.Errorf("enable P_Key index: %w: is this a umad device?", err)
 	}
-	if subnet, err = register(fd, QPSubnet, ClassSubnDirected); err != nil {
-		return 0, 0, fmt.Errorf("register for subnet management: %w: a port of an Ethernet (RoCE) adapter has none", err)
+	if u.subnet, err = register(fd, QPSubnet, ClassSubnDirected); err != nil {
+		return fmt.Errorf("register for subnet management: %w: a port of an Ethernet (RoCE) adapter has none", err)
 	}
-	if perf, err = register(fd, QPGeneral, ClassPerf); err != nil {
-		return 0, 0, fmt.Errorf("register for performance management: %w", err)
+	if u.perf, err = register(fd, QPGeneral, ClassPerf); err != nil {
+		return fmt.Errorf("register for performance management: %w", err)
 	}
-	return subnet, perf, nil
+	if u.vendor, err = register(fd, QPGeneral, ClassVendor); err != nil {
+		return fmt.Errorf("register for the vendor's class: %w", err)
+	}
+	return nil
 }
 
 // register returns the number of a new agent of one class, for replies only.
@@ -109,7 +113,7 @@ func registration(qp uint32, class Class) []byte {
 	b := make([]byte, umadRegisterSize)
 	b[20] = byte(qp)
 	b[21] = byte(class)
-	b[22] = 1 // the version of both classes
+	b[22] = 1 // the version of all classes here
 	return b
 }
 
@@ -123,8 +127,11 @@ func ioctl(fd int, request uintptr, arg unsafe.Pointer) error {
 // Send hands a request to the kernel.
 func (u *UMAD) Send(p *Packet) error {
 	agent := u.perf
-	if p.QP == QPSubnet {
+	switch {
+	case p.QP == QPSubnet:
 		agent = u.subnet
+	case Class(p.MAD[1]) == ClassVendor:
+		agent = u.vendor
 	}
 	putUMAD(&u.out, agent, p)
 	_, err := u.file.Write(u.out[:])

@@ -50,6 +50,7 @@ var guestSteps = []struct {
 	{"a failed open gives everything back", givesBack},
 	{"the header cannot be changed late", lateHeader},
 	{"performance management is registered and answered", answered},
+	{"the vendor's class is registered and answered", vendorAnswered},
 	{"what nobody answers comes back", timedOut},
 	{"a deadline ends a receive", deadline},
 	{"another user is refused", otherUser},
@@ -209,7 +210,7 @@ func lateHeader() error {
 	if _, err := register(fd, QPGeneral, ClassPerf); err != nil {
 		return err
 	}
-	_, _, err = setUp(fd)
+	err = (&UMAD{}).setUp(fd)
 	return says(err, "enable P_Key index: invalid argument", "is this a umad device?")
 }
 
@@ -222,6 +223,9 @@ func openPerf() (*UMAD, error) {
 	u := &UMAD{}
 	if err = ioctl(fd, umadEnablePKey, nil); err == nil {
 		u.perf, err = register(fd, QPGeneral, ClassPerf)
+	}
+	if err == nil {
+		u.vendor, err = register(fd, QPGeneral, ClassVendor)
 	}
 	if err != nil {
 		syscall.Close(fd)
@@ -239,7 +243,11 @@ const (
 
 // sendTo is Send by a global route, as RoCE has it.
 func (u *UMAD) sendTo(gid string, p *Packet) error {
-	putUMAD(&u.out, u.perf, p)
+	agent := u.perf
+	if Class(p.MAD[1]) == ClassVendor {
+		agent = u.vendor
+	}
+	putUMAD(&u.out, agent, p)
 	index, err := gidIndex()
 	if err != nil {
 		return err
@@ -278,12 +286,23 @@ func perfGet(tid uint64, wait time.Duration) *Packet {
 // answered has the port ask itself: rdma_rxe has no counters, and the kernel
 // answers for it that it does not know them.
 func answered() error {
+	return selfAnswer(perfGet(0x1122, 5*time.Second), 0x1122, ClassPerf, AttrPortCounters)
+}
+
+// vendorAnswered is the same of the vendor's class, which rdma_rxe has not either.
+func vendorAnswered() error {
+	p := &Packet{QP: QPGeneral, Timeout: 5 * time.Second}
+	PutVendorGet(&p.MAD, 0x5566, AttrGeneralInfo)
+	return selfAnswer(p, 0x5566, ClassVendor, AttrGeneralInfo)
+}
+
+func selfAnswer(p *Packet, tid uint64, class Class, attr Attribute) error {
 	u, err := openPerf()
 	if err != nil {
 		return err
 	}
 	defer u.Close()
-	if err := u.sendTo(roceSelf, perfGet(0x1122, 5*time.Second)); err != nil {
+	if err := u.sendTo(roceSelf, p); err != nil {
 		return fmt.Errorf("send: %w", err)
 	}
 	if err := u.SetDeadline(time.Now().Add(20 * time.Second)); err != nil {
@@ -297,9 +316,8 @@ func answered() error {
 	if err != nil {
 		return err
 	}
-	if got.TimedOut || got.QP != QPGeneral || h.Method != MethodGetResp || h.Class != ClassPerf || h.Attribute != AttrPortCounters ||
-		h.TID&TIDMask != 0x1122 || !h.Status.Unsupported() {
-		return fmt.Errorf("the answer is %+v of %+v; want one that PortCounters are not supported", h, got)
+	if got.TimedOut || got.QP != QPGeneral || h.Method != MethodGetResp || h.Class != class || h.Attribute != attr || h.TID&TIDMask != tid || !h.Status.Unsupported() {
+		return fmt.Errorf("the answer is %+v of %+v; want one that it is not supported", h, got)
 	}
 	return nil
 }
