@@ -54,6 +54,9 @@ func (e *engine) moot(r *request) bool {
 	if n == nil {
 		return false
 	}
+	if r.class == mad.ClassVendor {
+		return n.gone || e.spoke == 0 && e.strange >= strangers
+	}
 	if n.gone {
 		n.mooted++
 		return true
@@ -67,6 +70,10 @@ func (e *engine) moot(r *request) bool {
 
 // giveUp notes that all attempts at a question were in vain.
 func (e *engine) giveUp(r *request) {
+	if r.class == mad.ClassVendor {
+		e.strange++
+		return
+	}
 	why := fmt.Sprintf("no answer to %d attempts", r.tries)
 	if r.node == nil {
 		e.silent = append(e.silent, Unanswered{What: r.attr.String(), Why: why})
@@ -99,6 +106,12 @@ func (r *request) asksBeyond() bool {
 func (e *engine) answer(l *lane, r *request, status mad.Status, p *mad.Packet) {
 	if r.node != nil && !r.asksBeyond() {
 		r.node.inARow = 0
+	}
+	if r.class == mad.ClassVendor {
+		if status == 0 {
+			e.vendorAttribute(r, &p.MAD)
+		}
+		return
 	}
 	if status != 0 {
 		if r.class == mad.ClassPerf && r.attr == mad.AttrClassPortInfo && status.Unsupported() {

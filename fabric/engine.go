@@ -71,6 +71,9 @@ type engine struct {
 	open     int // requests that are neither answered nor given up
 	counting bool
 	counted  int
+	moduling bool
+	spoke    int // devices that know the vendor's class
+	strange  int // and that do not
 	links    int
 	ports    int  // that the nodes say to have
 	full     bool // maxNodes or maxPorts were found
@@ -142,6 +145,11 @@ func (e *engine) send(l *lane) {
 // packet makes the MAD of a request.
 func (e *engine) packet(p *mad.Packet, r *request) {
 	p.Timeout = e.Timeout
+	if r.class == mad.ClassVendor {
+		p.LID, p.QP = r.lid, mad.QPGeneral
+		putVendor(&p.MAD, r)
+		return
+	}
 	if r.class == mad.ClassPerf {
 		p.LID, p.QP = r.lid, mad.QPGeneral
 		port := r.port
@@ -253,10 +261,10 @@ func (e *engine) ask(l *lane, r request) {
 }
 
 func (l *lane) traffic(c mad.Class) *traffic {
-	if c == mad.ClassPerf {
-		return &l.gmp
+	if c == mad.ClassSubnDirected {
+		return &l.smp
 	}
-	return &l.smp
+	return &l.gmp
 }
 
 // pump moves what the windows have room for to the sender.
@@ -443,6 +451,14 @@ func (e *engine) finish() {
 		if e.Counters && !e.counting {
 			e.counting = true
 			e.askCounters()
+			for _, l := range e.lanes {
+				e.pump(l)
+			}
+			continue
+		}
+		if e.Modules && !e.moduling {
+			e.moduling = true
+			e.askModules()
 			for _, l := range e.lanes {
 				e.pump(l)
 			}

@@ -56,11 +56,14 @@ type Limits struct {
 	// Load is the share of its rate that an end must receive for the time to
 	// count as under traffic.
 	Load float64
+	// Temperature is the most that a module may have, in °C.
+	Temperature       int
+	TemperatureSource string
 }
 
 // DefaultLimits are those of the field, each with its source.
 func DefaultLimits() Limits {
-	return Limits{Load: 0.01, Table: []Limit{
+	return Limits{Load: 0.01, Temperature: 70, TemperatureSource: "UFM's limit of a module's temperature", Table: []Limit{
 		{Name: "symbol-errors-1e-14", Attr: "symbol_errors_12m", Counter: SymbolErrors, Most: 2, In: 12 * time.Minute, UnderTraffic: true,
 			Ends: eachEnd, Tells: tellsSignal, Source: "UFM's limit for NDR at a bit error rate of 1e-14: more than 2.88 in 12 minutes"},
 		{Name: "symbol-errors-1e-15", Attr: "symbol_errors_125m", Counter: SymbolErrors, Most: 3, In: 125 * time.Minute, UnderTraffic: true,
@@ -92,6 +95,9 @@ func LimitsOf(c *inventory.Cluster, f *inventory.Fabric) Limits {
 		if d, ok := f.Limits[l.Table[i].Attr]; ok {
 			l.Table[i].Most, l.Table[i].Source, l.Table[i].Off = d.Most, c.DeclaredAt(d.Range), false
 		}
+	}
+	if d, ok := f.Limits["temperature"]; ok {
+		l.Temperature, l.TemperatureSource = d.Most, c.DeclaredAt(d.Range)
 	}
 	if d, ok := f.Limits["traffic"]; ok {
 		l.Load = float64(d.Most) / 100

@@ -195,7 +195,7 @@ func TestLimitTable(t *testing.T) {
 		}
 		delete(declared, l.Attr)
 	}
-	if diff := cmp.Diff(map[string]int{"traffic": int(DefaultLimits().Load * 100)}, declared); diff != "" {
+	if diff := cmp.Diff(map[string]int{"traffic": int(DefaultLimits().Load * 100), "temperature": DefaultLimits().Temperature}, declared); diff != "" {
 		t.Errorf("attributes of limits without a limit (-want +got):\n%s", diff)
 	}
 }
@@ -213,10 +213,13 @@ func TestBriefly(t *testing.T) {
 // its source.
 func TestLimitsOf(t *testing.T) {
 	at := hcl.Range{Filename: "f.hcl", Start: hcl.Pos{Line: 7}}
-	l := LimitsOf(&inventory.Cluster{}, &inventory.Fabric{Limits: map[string]inventory.Limit{"transmit_wait": {Most: 9, Range: at}, "flaps": {Most: 1, Range: at}, "traffic": {Most: 20}}})
+	l := LimitsOf(&inventory.Cluster{}, &inventory.Fabric{Limits: map[string]inventory.Limit{"transmit_wait": {Most: 9, Range: at}, "flaps": {Most: 1, Range: at}, "traffic": {Most: 20}, "temperature": {Most: 60, Range: at}}})
 	def := DefaultLimits()
 	if l.Load != 0.2 {
 		t.Errorf("under traffic from %v of the rate; want 0.2", l.Load)
+	}
+	if l.Temperature != 60 || l.TemperatureSource != "f.hcl:7" {
+		t.Errorf("at most %d °C by %s; want 60 by f.hcl:7", l.Temperature, l.TemperatureSource)
 	}
 	for i, got := range l.Table {
 		want := def.Table[i]

@@ -69,6 +69,7 @@ type Port struct {
 	Info     *mad.PortInfo // what the port says of itself; nil: read from a dump, or it did not answer
 	PKeys    []uint16      // of an adapter's port: its partition keys, without empty entries; nil: not read
 	Counters *Counters     // nil: not read
+	Optics   *Optics       // nil: not read, or not told
 }
 
 // Link joins two ports. Where only one end is a switch, that is B.

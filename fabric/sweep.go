@@ -27,6 +27,9 @@ type Sweep struct {
 	// Counters reads those of every connected port as well. It needs a subnet
 	// manager: performance management goes by LID.
 	Counters bool
+	// Modules reads temperatures, forward error correction and bit error rates of
+	// connected ports, from devices that know NVIDIA's class. By LID, as Counters.
+	Modules bool
 	// PKeys reads the partition keys of the adapters' ports, too.
 	PKeys bool
 	// Timeout is how long one answer is waited for; 0 is a second.

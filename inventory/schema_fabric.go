@@ -77,6 +77,7 @@ var limitsBlock = &blockSchema{
 		{name: "buffer_overruns", kind: kindInt, def: "0", max: mostCounted, doc: "Times that the input buffer overran, in an hour."},
 		{name: "transmit_discards", kind: kindInt, def: "100", max: mostCounted, doc: "Packets that an end may throw away instead of sending, in an hour."},
 		{name: "transmit_wait", kind: kindInt, max: mostCounted, doc: "Ticks that an end may wait to send, in a second. Without it, waiting is not judged: a tick differs from device to device."},
+		{name: "temperature", kind: kindInt, def: "70", min: 1, max: 127, doc: "°C that a module may have, where it tells."},
 		{name: "traffic", kind: kindInt, def: "1", min: 1, max: 100, doc: "Per cent of its rate that an end must receive for the time to count as under traffic."},
 	},
 }

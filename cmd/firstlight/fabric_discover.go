@@ -28,6 +28,7 @@ type fabricSource struct {
 	deadline time.Duration
 	counters bool // read them too
 	pkeys    bool // and the P_Key tables of adapters
+	modules  bool // and what modules say of themselves
 	quiet    bool // without progress
 }
 
@@ -189,7 +190,7 @@ func (a *app) readFabric(ctx context.Context, from fabricSource) (*readFabric, e
 	if err != nil {
 		return nil, err
 	}
-	s := fabric.Sweep{Transports: transports, Deadline: from.deadline, Counters: from.counters, PKeys: from.pkeys}
+	s := fabric.Sweep{Transports: transports, Deadline: from.deadline, Counters: from.counters, PKeys: from.pkeys, Modules: from.modules}
 	if drawable(a.stderr) && !a.json && !from.quiet {
 		s.Progress = func(p fabric.Progress) {
 			fmt.Fprintf(a.stderr, "\r\x1b[K%d switches, %d HCAs, %d links; %d questions open", p.Switches, p.HCAs, p.Links, p.Waiting)

@@ -17,7 +17,16 @@ import (
 )
 
 // notMeasured is what health is not read from, so that nobody takes it for good.
-var notMeasured = []string{"temperatures and FEC of modules: they take a vendor's datagrams"}
+func notMeasured(read *readFabric) []string {
+	for _, n := range read.Nodes {
+		for _, p := range n.Ports {
+			if p.Optics != nil {
+				return []string{}
+			}
+		}
+	}
+	return []string{"temperatures and bit error rates of modules: no device tells them in NVIDIA's class"}
+}
 
 // linkJudge is what the links of a fabric are judged with.
 type linkJudge struct {
@@ -159,6 +168,7 @@ func (a *app) fabricCounters(ctx context.Context, from fabricSource, dir, name s
 	if err := a.waitFor(ctx, window); err != nil {
 		return err
 	}
+	from.modules = true
 	after, err := a.readCounters(ctx, from)
 	if err != nil {
 		return err
@@ -179,9 +189,9 @@ func (a *app) fabricCounters(ctx context.Context, from fabricSource, dir, name s
 			checks = t.all
 		}
 		err = printJSON(a.stdout, map[string]any{"source": after.from, "complete": after.err == nil && before.err == nil, "window_s": window.Seconds(),
-			"summary": t.summary(), "undecided": t.undecided, "checks": checks, "not_read": notMeasured})
+			"summary": t.summary(), "undecided": t.undecided, "checks": checks, "not_read": notMeasured(after)})
 	} else {
-		a.printLinkVerdicts(t, all)
+		a.printLinkVerdicts(t, all, notMeasured(after))
 	}
 	switch {
 	case err != nil:
@@ -260,7 +270,8 @@ func (j *linkJudge) judge(before, after *readFabric, recent map[fabric.PortID]*f
 	t := &linkVerdicts{off: []fabric.LinkCheck{}, undecided: map[string]int{}, verdicts: map[acceptance.Verdict]int{}}
 	names := j.names(after.Observed)
 	for _, l := range after.Links() {
-		t.add(j, append(fabric.JudgeLink(l, names), j.limits.Judge(l, recent[l.A.ID()], recent[l.B.ID()], names)...))
+		checks := append(fabric.JudgeLink(l, names), j.limits.Judge(l, recent[l.A.ID()], recent[l.B.ID()], names)...)
+		t.add(j, append(checks, j.limits.JudgeModules(l, names)...))
 	}
 	for _, g := range gone {
 		if g.link.Dark(after.Observed) {
@@ -328,7 +339,7 @@ func (t *linkVerdicts) String() string {
 
 var verdictColours = map[acceptance.Verdict]string{acceptance.Fail: "31", acceptance.NotRun: "33", acceptance.Pass: "32", acceptance.NotApplicable: "2"}
 
-func (a *app) printLinkVerdicts(t *linkVerdicts, all bool) {
+func (a *app) printLinkVerdicts(t *linkVerdicts, all bool, unread []string) {
 	checks := t.off
 	if all {
 		checks = t.all
@@ -349,7 +360,7 @@ func (a *app) printLinkVerdicts(t *linkVerdicts, all bool) {
 		fmt.Fprintln(a.stdout)
 	}
 	fmt.Fprintln(a.stdout, t)
-	for _, n := range notMeasured {
+	for _, n := range unread {
 		fmt.Fprintf(a.stdout, "not read: %s\n", n)
 	}
 }

@@ -41,6 +41,16 @@ func breakages() []breakage {
 			f.Share, err = strconv.ParseFloat(args[0], 64)
 			return err
 		})},
+		{"heat", "DEVICE PORT CELSIUS", "its module is that warm", atPort(1, func(f *fabricsim.Fault, args []string) (err error) {
+			f.Kind = fabricsim.Heat
+			f.Value, err = strconv.ParseUint(args[0], 10, 64)
+			return err
+		})},
+		{"ber", "DEVICE PORT RATE", "so many bits are wrong after correction, as 1e-12", atPort(1, func(f *fabricsim.Fault, args []string) (err error) {
+			f.Kind = fabricsim.BitErrors
+			f.Share, err = strconv.ParseFloat(args[0], 64)
+			return err
+		})},
 		{"pkeys", "DEVICE PORT KEYS", "its P_Key table, as 0x7fff,0x8001", takeKeys},
 		{"off", "DEVICE", "a node or switch has no power", atDevice(fabricsim.Dead)},
 		{"on", "DEVICE", "it has it again", atDevice(fabricsim.Revive)},

@@ -164,7 +164,7 @@ func TestLabFabric(t *testing.T) {
 		}
 	}
 	for _, command := range []string{"move leaf-001 3 leaf-001 9", "narrow leaf-001 2 1", "count leaf-001 1 SymbolErrorCounter 7", "count leaf-001 1 PortRcvErrors 0 0.5",
-		"lose leaf-001 1 0", "pkeys hnode001 ibn1 0xffff,0x0001", "off hnode004", "on hnode004", "mute leaf-002"} {
+		"lose leaf-001 1 0", "heat leaf-001 1 75", "ber leaf-001 2 1e-12", "pkeys hnode001 ibn1 0xffff,0x0001", "off hnode004", "on hnode004", "mute leaf-002"} {
 		lab.do(command)
 	}
 	got := strings.Join(verifyLabs(t, socket, dir), "\n")
@@ -172,6 +172,10 @@ func TestLabFabric(t *testing.T) {
 		if !strings.Contains(got, want) {
 			t.Errorf("found:\n%s\nwant %s", got, want)
 		}
+	}
+	links, errs, code := inProcess(t, "fabric", "links", "-ibsim", socket, "-ibsim-node", "hnode001 mlx5_0", "-failed", dir)
+	if want := "module-temperature: hnode001 ibn1: 45.0 °C; leaf-001 port 1 (1/1): 75.0 °C, wanted at most 70 °C"; code != 2 || errs != "" || !strings.Contains(links, want) {
+		t.Errorf("fabric links exits %d, %s:\n%s\nwant %s", code, errs, links, want)
 	}
 	for command, want := range map[string]string{
 		"unplug leaf-001 4":                  "fault unlink: leaf-001 port 4 has no cable",

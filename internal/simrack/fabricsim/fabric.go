@@ -46,7 +46,8 @@ type VL15 struct {
 
 // Fabric is a net that answers. Its methods may be called at once.
 type Fabric struct {
-	opt Options
+	opt   Options
+	began time.Time
 
 	mu     sync.Mutex // guards all below
 	nodes  []node
@@ -68,12 +69,13 @@ const none = -1
 // node is a switch or adapter as it is now.
 type node struct {
 	Node
-	first int32 // its port 0 in Fabric.ports; the others follow
-	sw    *switching
-	dead  bool // without power: it answers nothing and its ports are dark
-	mute  bool // its ports are up and it answers nothing
-	lie   int  // the NumPorts that it claims; 0: the truth
-	noise bool // what it answers is random
+	first  int32 // its port 0 in Fabric.ports; the others follow
+	sw     *switching
+	dead   bool // without power: it answers nothing and its ports are dark
+	mute   bool // its ports are up and it answers nothing
+	lie    int  // the NumPorts that it claims; 0: the truth
+	noise  bool // what it answers is random
+	opaque bool // it does not know the vendor's class
 }
 
 // switching is what only a switch has.
@@ -103,6 +105,7 @@ type port struct {
 	pkeys        []uint16                        // nil: as it comes, the default partition
 	tables       map[tableKey][mad.DataSize]byte // SLtoVLMapping, VLArbitration, GUIDInfo as they were set
 	counters     *counters
+	optics       *optics // nil: as usual
 	vl15         queue
 }
 
@@ -117,6 +120,7 @@ func New(net *Net, opt Options) (*Fabric, error) {
 	if f.opt.Now == nil {
 		f.opt.Now = time.Now
 	}
+	f.began = f.opt.Now()
 	for i, n := range net.Nodes {
 		if err := f.addNode(n.defaults(i)); err != nil {
 			return nil, err

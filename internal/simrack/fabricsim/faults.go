@@ -20,6 +20,9 @@ const (
 	Count     Kind = "count"     // At: Counter is Value and grows by PerSecond
 	Lossy     Kind = "lossy"     // At: Share of what passes is lost, each way
 	Partition Kind = "partition" // At: its partition keys are Keys
+	Heat      Kind = "heat"      // At: its module is at Value °C
+	BitErrors Kind = "biterrors" // At: Share of the bits that it receives is wrong, after correction
+	Opaque    Kind = "opaque"    // Node: does not know the vendor's class
 	Dead      Kind = "dead"      // Node: has no power
 	Revive    Kind = "revive"    // Node: has it again
 	Mute      Kind = "mute"      // Node: its ports are up, and it answers nothing
@@ -61,7 +64,7 @@ func (f *Fabric) Inject(faults ...Fault) error {
 
 func (f *Fabric) inject(fault Fault) error {
 	switch fault.Kind {
-	case Dead, Revive, Mute, Describe, GUID, LiePorts, Garble:
+	case Dead, Revive, Mute, Describe, GUID, LiePorts, Garble, Opaque:
 		id, ok := f.byName[fault.Node]
 		if !ok {
 			return fmt.Errorf("there is no node %q", fault.Node)
@@ -108,6 +111,8 @@ func (f *Fabric) injectNode(fault Fault, n *node) error {
 		n.lie = int(fault.Value)
 	case Garble:
 		n.noise = true
+	case Opaque:
+		n.opaque = true
 	}
 	return nil
 }
@@ -194,6 +199,13 @@ func (f *Fabric) injectPort(fault Fault, at int32) error {
 		return fmt.Errorf("there is no counter %q", fault.Counter)
 	case Lossy:
 		p.loss = fault.Share
+	case Heat:
+		if fault.Value > 127 {
+			return fmt.Errorf("%d °C is more than a module can say", fault.Value)
+		}
+		p.module().celsius = float64(fault.Value)
+	case BitErrors:
+		p.module().ber = berOf(fault.Share)
 	case Partition:
 		p.pkeys = append([]uint16{}, fault.Keys...)
 	case Loop:

@@ -73,6 +73,8 @@ func (fl *flight) attr() mad.Attribute {
 	return mad.Attribute(binary.BigEndian.Uint16(fl.mad[offAttr:]))
 }
 
+func (fl *flight) modifier() uint32 { return binary.BigEndian.Uint32(fl.mad[offMod:]) }
+
 // launch puts a client's MAD on its way.
 func (f *Fabric) launch(fl *flight, c *client) fate {
 	fl.client, fl.at = c.id, c.port

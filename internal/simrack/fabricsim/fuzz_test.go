@@ -27,6 +27,12 @@ func FuzzFlight(f *testing.F) {
 		mad.PutPerfGet(&m, 1, attr, 255)
 		add(m, 2)
 	}
+	for _, reg := range []mad.Register{mad.RegPortDiagnostic, mad.RegPortCounters} {
+		mad.PutRegisterGet(&m, 1, reg, 1, mad.PageModule)
+		add(m, 2)
+	}
+	mad.PutVendorGet(&m, 1, mad.AttrGeneralInfo)
+	add(m, 2)
 	f.Fuzz(func(t *testing.T, b []byte) {
 		if len(b) != requestSize {
 			return

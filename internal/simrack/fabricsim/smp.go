@@ -32,6 +32,12 @@ func (f *Fabric) answer(fl *flight, p *port, n *node) bool {
 	switch class := mad.Class(fl.mad[offClass]); {
 	case class == mad.ClassPerf:
 		fl.setStatus(f.perf(fl, p, n, set))
+	case class == mad.ClassVendor:
+		status, known := f.vendor(fl, p, n, set)
+		if !known {
+			return false
+		}
+		fl.setStatus(status)
 	case fl.subnet():
 		fl.setStatus(f.subnet(fl.attr(), mod, fl.mad[offData:offPath], p, n, set))
 	default:
