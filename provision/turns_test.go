@@ -246,8 +246,8 @@ func TestWaitingNodesLeaveRoomToWork(t *testing.T) {
 	r.want.Cluster.Settings.Concurrency = 2
 	r.want.Cluster.Nodes[5].Rack = &inventory.Rack{Name: "b01"}
 	r.world.machines["n1"].ignoreAll = true
-	r.want.Cluster.Settings.Deadlines["enrolled"] = 20 * time.Second
-	r.want.Cluster.Settings.Deadlines["provisioned"] = 20 * time.Second
+	r.want.Cluster.Settings.Deadlines["enrolled"] = 5 * time.Minute
+	r.want.Cluster.Settings.Deadlines["provisioned"] = 5 * time.Minute
 	known := r.until(t, nil, 0, func(u Update) bool { return u.Node.Name == "n6" && u.Node.State == Ready })
 	if known.Nodes["n6"].State != Ready || fmt.Sprint(slices.Sorted(maps.Keys(m.starting))) != "[n1]" {
 		t.Errorf("n6 is %s while %v start; want it ready while n1 does not come up", known.Nodes["n6"].State, m.starting)
