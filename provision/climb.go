@@ -46,6 +46,18 @@ func (e *Engine) climb(ctx context.Context, n *inventory.Node, act Action) error
 	if !boots || ordered || !rung.prepared() || known.Climb.ended(rung) {
 		return nil
 	}
+	load := e.loadFor(n)
+	if rung == RungOutlet {
+		// Many machines turn on by themselves once they have power again, so that
+		// it is their turn to be switched on that is waited for.
+		err := e.turns.due(load)
+		if wait := (*notYet)(nil); errors.As(err, &wait) {
+			err = e.awaitTurn(ctx, load)
+		}
+		if err != nil {
+			return err
+		}
+	}
 	begun := known.Climb.begun(rung)
 	if !begun {
 		if err := e.recordOne(ctx, n.Name, EventClimb, ClimbData{Rung: rung}); err != nil {
@@ -56,7 +68,7 @@ func (e *Engine) climb(ctx context.Context, n *inventory.Node, act Action) error
 	defer cancel()
 	var err error
 	if rung == RungOutlet {
-		err = e.Recovery.CycleOutlets(ctx, n, begun)
+		err = e.turns.send(ctx, load, func() error { return e.Recovery.CycleOutlets(ctx, n, begun) })
 	} else {
 		err = e.Recovery.ResetBMC(ctx, n)
 	}

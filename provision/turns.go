@@ -206,6 +206,13 @@ func (e *Engine) loadFor(n *inventory.Node) pacing.Load {
 // for a controller that takes up what another one left.
 func startingFrom(k Node, now time.Time) (since time.Time, starting bool) {
 	b := k.Boot
+	if c := k.Climb; c.begun(RungOutlet) && (b == nil || b.Ordered.Before(c.At)) {
+		// Its outlets were switched, and it may have turned on by that.
+		if c.Ended.IsZero() {
+			return now, true
+		}
+		return c.Ended, true
+	}
 	switch {
 	case b == nil || b.Home != nil || b.Via != viaPowerOn && b.Via != viaPowerCycle:
 		return since, false

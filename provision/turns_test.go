@@ -130,6 +130,28 @@ func TestDeadNodeLeavesTheWave(t *testing.T) {
 	}
 }
 
+// TestOutletKeepsTheBudget: machines that turn on by themselves, when their outlets
+// are on again, wait for their turn before.
+func TestOutletKeepsTheBudget(t *testing.T) {
+	t.Parallel()
+	r, m := metered(6, "20kW", 1)
+	for _, name := range []string{"n1", "n2", "n3", "n4"} {
+		mc := r.world.machines[name]
+		mc.revertsUntilCut, mc.wakes = true, true
+		outlet(mc)
+	}
+	known, _, err := r.apply(t)
+	r.wantReady(t, known, err)
+	if m.most > 2 {
+		t.Errorf("%d machines were starting at once, in order %v; want 2 at most", m.most, m.order)
+	}
+	for _, name := range []string{"n1", "n2", "n3", "n4"} {
+		if mc := r.world.machines[name]; mc.cuts != 1 || mc.cycles != 1 || mc.ons != 0 {
+			t.Errorf("%s: %d cuts, %d cycles, %d power-ons; want 1, 1, 0", name, mc.cuts, mc.cycles, mc.ons)
+		}
+	}
+}
+
 // TestNodeThatNoBudgetCarries fails with the reason, and others go on.
 func TestNodeThatNoBudgetCarries(t *testing.T) {
 	t.Parallel()
@@ -277,6 +299,13 @@ func TestStartingFrom(t *testing.T) {
 		{"confirmed", boot(viaPowerCycle, func(n *Node) { n.Boot.Powered = set }), set},
 		{"under way", boot(viaPowerOn, func(n *Node) {}), now},
 		{"failed before it was sent", boot(viaPowerOn, func(n *Node) { n.Active = false }), time.Time{}},
+		{"outlets under way", boot(viaPowerOn, func(n *Node) { n.Climb = &Climb{Rung: RungOutlet, At: set} }), now},
+		{"outlets on again", boot(viaPowerOn, func(n *Node) { n.Climb = &Climb{Rung: RungOutlet, At: set, Ended: rested} }), rested},
+		{"booted since its outlets", boot(viaPowerCycle, func(n *Node) {
+			n.Climb = &Climb{Rung: RungOutlet, At: epoch.Add(-time.Minute)}
+			n.Boot.Powered = set
+		}), set},
+		{"BMC restarted", boot(viaPowerOn, func(n *Node) { n.Climb, n.Active = &Climb{Rung: RungBMCReset, At: set}, false }), time.Time{}},
 		{"failed unconfirmed", boot(viaPowerOn, func(n *Node) { n.Active, n.Boot.Set = false, set }), rested},
 	}
 	for _, tt := range tests {

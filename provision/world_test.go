@@ -106,6 +106,7 @@ type machine struct {
 	cuts                 int  // of its power at the PDU
 	dark                 bool // its outlets are off
 	revertsUntilCut      bool
+	wakes                bool // it turns on by itself when it has power again
 	reverts              bool // its BMC does not keep the override, until it is reset
 	revertsHere          bool // so it is by its first protocol, for ever
 	byOther              bool // it is asked by its other protocol
@@ -183,6 +184,10 @@ func (w *world) CycleOutlets(_ context.Context, n *inventory.Node, takeUp bool) 
 	}
 	m.dark, m.power, m.agent = false, "off", nil
 	m.muteAfter, m.revertsUntilCut = 0, false
+	if m.wakes {
+		m.power = "on"
+		w.meter.switchedOn(n.Name)
+	}
 	return nil
 }
 
