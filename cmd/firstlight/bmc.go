@@ -17,13 +17,14 @@ import (
 func (a *app) bmcCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "bmc",
-		Short: "Work with the BMCs: their logs, sensors, firmware, security and passwords",
+		Short: "Work with the BMCs: their logs, sensors, firmware, security, passwords and restart",
 		Example: `  firstlight bmc sel hnode017 racks/a
   firstlight bmc sensors racks/a
   firstlight bmc firmware -target rack=a01 racks/a
-  firstlight bmc audit racks/a`,
+  firstlight bmc audit racks/a
+  firstlight bmc reset hnode017 racks/a`,
 	}
-	c.AddCommand(a.bmcSELCommand(), a.bmcSensorsCommand(), a.bmcFirmwareCommand(), a.bmcAuditCommand())
+	c.AddCommand(a.bmcSELCommand(), a.bmcSensorsCommand(), a.bmcFirmwareCommand(), a.bmcAuditCommand(), a.bmcResetCommand())
 	return c
 }
 
