@@ -240,8 +240,17 @@ func (a *app) labOf(s *site) (*vm.Lab, error) {
 		}
 	}
 	slices.SortFunc(lab.Networks, func(x, y vm.Network) int { return strings.Compare(x.Name, y.Name) })
+	known := s.credentials()
 	for _, n := range c.Nodes {
-		lab.Machines = append(lab.Machines, machineOf(c.Lab, n))
+		m := machineOf(c.Lab, n)
+		if n.BMC != nil && n.BMC.Credential != nil && m.BMC.Password == "" {
+			password, err := known.secret(n.Name, n.BMC)
+			if err != nil && n.BMC.Credential.Source() != "" {
+				return nil, err
+			}
+			m.BMC.Password = password.Reveal()
+		}
+		lab.Machines = append(lab.Machines, m)
 	}
 	return lab, nil
 }
@@ -275,7 +284,7 @@ func machineOf(lab *inventory.Lab, n *inventory.Node) vm.Machine {
 		}
 	}
 	if n.BMC != nil && n.BMC.Credential != nil {
-		m.BMC = vm.BMC{Address: n.BMC.Address, Username: n.BMC.Credential.Username, Password: n.BMC.Credential.Password.Reveal()}
+		m.BMC = vm.BMC{Address: n.BMC.Address, Username: n.BMC.Credential.Username}
 	}
 	differ(&m, lab.Machines[n.Name])
 	return m
