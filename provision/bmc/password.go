@@ -1,0 +1,90 @@
+package bmc
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/bougou/go-ipmi/pkg/command/app"
+	"github.com/bougou/go-ipmi/pkg/types"
+
+	"firstlight/inventory"
+)
+
+// shortPassword is what every BMC takes; longer ones are stored as 20 bytes and
+// are known to IPMI 2.0 only (§22.30).
+const shortPassword = 16
+
+// SetPassword gives ep's own user another password, in a session of its own,
+// and has the BMC compare it with what it stored. That it lets us in with it is
+// for the caller to see, and after an error it may have either password. The user
+// must be an administrator.
+func (c *Client) SetPassword(ctx context.Context, ep Endpoint, password inventory.Secret) error {
+	to := ep
+	to.Password = password
+	if err := to.check(); err != nil {
+		return err
+	}
+	ep.privilege = types.PrivilegeLevelAdministrator
+	return c.With(ctx, ep, func(s *Session) error { return s.setPassword(ctx, password) })
+}
+
+// setPassword is Set User Password (§22.30), which may reach the BMC twice
+// without harm.
+func (s *Session) setPassword(ctx context.Context, password inventory.Secret) error {
+	id, err := s.userID(ctx)
+	if err != nil {
+		return err
+	}
+	do := func(op app.PasswordOperation) error {
+		req := app.SetUserPasswordRequest{UserID: id, Operation: op, Password: password.Reveal(), Stored20: len(password) > shortPassword}
+		_, err := s.wire.call(ctx, request{command: req.Command(), data: req.Pack()})
+		return err
+	}
+	if err := do(app.PasswordOperationSetPassword); err != nil {
+		return err
+	}
+	err = do(app.PasswordOperationTestPassword)
+	var refused *commandError
+	switch {
+	case !errors.As(err, &refused):
+		return err
+	case refused.code == types.CodeSetUserPasswordDataMismatch, refused.code == types.CodeSetUserPasswordWrongSize:
+		return &ReadBackError{Named: describe(s.ep), What: "password", Wanted: "as given", Got: "another one"}
+	}
+	return nil // it does not compare: the next login tells
+}
+
+// userID finds the session's own user (§22.27, §22.29).
+func (s *Session) userID(ctx context.Context) (uint8, error) {
+	const thisChannel = 0x0e
+	access, err := s.wire.call(ctx, request{command: types.CommandGetUserAccess, data: []byte{thisChannel, 1}})
+	if err != nil {
+		return 0, err
+	}
+	if len(access) < 4 {
+		return 0, fmt.Errorf("get user access: reply of %d bytes is too short", len(access))
+	}
+	var found []uint8
+	for id := uint8(1); id <= access[0]&0x3f; id++ {
+		name, err := s.wire.call(ctx, request{command: types.CommandGetUsername, data: []byte{id}})
+		var none *commandError
+		switch {
+		case errors.As(err, &none):
+			continue // nobody has that number
+		case err != nil:
+			return 0, err
+		}
+		if n := bytes.IndexByte(name, 0); n >= 0 {
+			name = name[:n]
+		}
+		if string(name) == s.ep.Username {
+			found = append(found, id)
+		}
+	}
+	if len(found) != 1 {
+		return 0, fmt.Errorf("it has %d users called %q: one is needed to change a password", len(found), s.ep.Username)
+	}
+	return found[0], nil
+}
