@@ -100,6 +100,11 @@ var rules = []rule{
 	}},
 	{pkg: "provision/bmc/secrets", may: []edge{
 		{"inventory", "the credentials, with the line that declared them"},
+		{"provision/bmc", "changes a password by IPMI"},
+		{"provision/bmc/redfish", "and by Redfish"},
+	}, tests: []edge{
+		{"internal/refbmc", "passwords are changed on BMCs that lock accounts"},
+		{"internal/simrack", "the same"},
 	}},
 	{pkg: "provision/netboot", may: []edge{
 		{"inventory", "reservations, with the line that declared them"},

@@ -5,6 +5,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/netip"
+	"slices"
 
 	"github.com/bougou/go-ipmi/pkg/command/app"
 	"github.com/bougou/go-ipmi/pkg/types"
@@ -18,25 +20,31 @@ const shortPassword = 16
 
 // SetPassword gives ep's own user another password, in a session of its own,
 // and has the BMC compare it with what it stored. That it lets us in with it is
-// for the caller to see, and after an error it may have either password. The user
-// must be an administrator.
-func (c *Client) SetPassword(ctx context.Context, ep Endpoint, password inventory.Secret) error {
+// for the caller to see. ready is called when ep's password was let in and nothing
+// is changed yet, and its error ends it; after an error that comes later the BMC
+// may have either password. The user must be an administrator.
+func (c *Client) SetPassword(ctx context.Context, ep Endpoint, password inventory.Secret, ready func() error) error {
 	to := ep
 	to.Password = password
 	if err := to.check(); err != nil {
 		return err
 	}
 	ep.privilege = types.PrivilegeLevelAdministrator
-	return c.With(ctx, ep, func(s *Session) error { return s.setPassword(ctx, password) })
+	return c.With(ctx, ep, func(s *Session) error { return s.setPassword(ctx, password, ready) })
 }
 
 // setPassword is Set User Password (§22.30), which may reach the BMC twice
 // without harm.
-func (s *Session) setPassword(ctx context.Context, password inventory.Secret) error {
+func (s *Session) setPassword(ctx context.Context, password inventory.Secret, ready func() error) error {
 	id, err := s.userID(ctx)
 	if err != nil {
 		return err
 	}
+	if err := ready(); err != nil {
+		return err
+	}
+	e := s.client.start()
+	e.post(func() { e.unlatch(s.ep.Address, s.ep.Username) })
 	do := func(op app.PasswordOperation) error {
 		req := app.SetUserPasswordRequest{UserID: id, Operation: op, Password: password.Reveal(), Stored20: len(password) > shortPassword}
 		_, err := s.wire.call(ctx, request{command: req.Command(), data: req.Pack()})
@@ -87,4 +95,12 @@ func (s *Session) userID(ctx context.Context) (uint8, error) {
 		return 0, fmt.Errorf("it has %d users called %q: one is needed to change a password", len(found), s.ep.Username)
 	}
 	return found[0], nil
+}
+
+// unlatch drops the refusals of a user's passwords: what was refused before may be
+// right now.
+func (e *engine) unlatch(addr netip.AddrPort, username string) {
+	if t := e.targets[plain(addr)]; t != nil {
+		t.refused = slices.DeleteFunc(t.refused, func(l latch) bool { return l.credential.username == username })
+	}
 }

@@ -10,13 +10,15 @@ import (
 	"firstlight/inventory"
 )
 
+func ready() error { return nil }
+
 // TestSetPassword: the BMC has the new password, of either size, and not the old
 // one; the session that set it ends as any other.
 func TestSetPassword(t *testing.T) {
 	r := startRef(t, &refbmc.BMC{})
 	c, ep := &Client{Timeout: time.Second}, endpoint(r.addr)
 	for _, password := range []inventory.Secret{"Next-1", "sixteen-bytes-16", "twenty-bytes-long-20"} {
-		if err := c.SetPassword(t.Context(), ep, password); err != nil {
+		if err := c.SetPassword(t.Context(), ep, password, ready); err != nil {
 			t.Fatalf("%d bytes: %v", len(password), err)
 		}
 		if !r.bmc.Accepts(password.Reveal()) || r.bmc.Accepts(ep.Password.Reveal()) {
@@ -35,24 +37,41 @@ func TestSetPassword(t *testing.T) {
 	if n := r.bmc.MostFailed(); n != 1 {
 		t.Errorf("%d failed logins in a row; want 1", n)
 	}
+	// A password that was refused before it was set is not taken for wrong.
+	if err := c.SetPassword(t.Context(), ep, plantedPassword, ready); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := c.Power(t.Context(), endpoint(r.addr)); err != nil {
+		t.Errorf("login with what was refused before it was set: %v", err)
+	}
 }
 
 // TestSetPasswordRefused: what cannot be set is not sent, and no error shows it.
 func TestSetPasswordRefused(t *testing.T) {
 	r := startRef(t, &refbmc.BMC{})
 	c, ep := &Client{Timeout: time.Second}, endpoint(r.addr)
+	asked := 0
+	never := func() error { asked++; return nil }
 	const long = "planted-password-of-24-b"
-	err := c.SetPassword(t.Context(), ep, long)
+	err := c.SetPassword(t.Context(), ep, long, ready)
 	if err == nil || !strings.Contains(err.Error(), "24 bytes long") || strings.Contains(err.Error(), long) {
 		t.Errorf("SetPassword of 24 bytes: %v", err)
 	}
 	ep.Password = "wrong"
 	var refused *AuthError
-	if err := c.SetPassword(t.Context(), ep, "New-password"); !errors.As(err, &refused) {
+	if err := c.SetPassword(t.Context(), ep, "New-password", never); !errors.As(err, &refused) {
 		t.Errorf("SetPassword with a wrong password: %v", err)
 	}
-	if n := r.count("login-attempt"); n != 1 || !r.bmc.Accepts(plantedPassword) {
-		t.Errorf("%d logins, old password kept: %v; want one and true", n, r.bmc.Accepts(plantedPassword))
+	if asked != 0 {
+		t.Error("ready was called, and the password was not let in")
+	}
+	ep.Password = plantedPassword
+	full := errors.New("disk full")
+	if err := c.SetPassword(t.Context(), ep, "New-password", func() error { return full }); !errors.Is(err, full) {
+		t.Errorf("SetPassword that is not ready: %v", err)
+	}
+	if n := r.count("login-attempt"); n != 2 || !r.bmc.Accepts(plantedPassword) {
+		t.Errorf("%d logins, old password kept: %v; want 2 and true", n, r.bmc.Accepts(plantedPassword))
 	}
 }
 

@@ -21,16 +21,17 @@ type accountDoc struct {
 }
 
 // SetPassword gives ep's own user another password in a conversation of its own.
-// That the BMC lets us in with it is for the caller to see, and after an error it
-// may have either.
-func (c *Client) SetPassword(ctx context.Context, ep Endpoint, password inventory.Secret) error {
+// That the BMC lets us in with it is for the caller to see. ready is called when
+// ep's password was let in and nothing is changed yet, and its error ends it;
+// after an error that comes later the BMC may have either password.
+func (c *Client) SetPassword(ctx context.Context, ep Endpoint, password inventory.Secret, ready func() error) error {
 	return c.With(ctx, ep, func(s *Session) error {
 		s.hidden = password
-		return s.setPassword(ctx, password)
+		return s.setPassword(ctx, password, ready)
 	})
 }
 
-func (s *Session) setPassword(ctx context.Context, password inventory.Secret) error {
+func (s *Session) setPassword(ctx context.Context, password inventory.Secret, ready func() error) error {
 	var root struct{ AccountService link }
 	if _, err := s.read(ctx, schemas.DefaultServiceRoot, &root); err != nil {
 		return err
@@ -50,6 +51,9 @@ func (s *Session) setPassword(ctx context.Context, password inventory.Secret) er
 	}
 	account, err := s.account(ctx, service.Accounts.URI)
 	if err != nil {
+		return err
+	}
+	if err := ready(); err != nil {
 		return err
 	}
 	return s.patch(ctx, account.uri, account.etag, map[string]string{"Password": password.Reveal()})

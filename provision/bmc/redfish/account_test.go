@@ -11,6 +11,8 @@ import (
 	"firstlight/provision/bmc/bmctest"
 )
 
+func ready() error { return nil }
+
 // TestSetPassword: whatever the make, the account has the new password, a login
 // with it works, and the session that changed it leaves nothing behind.
 func TestSetPassword(t *testing.T) {
@@ -21,7 +23,7 @@ func TestSetPassword(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			r := newRig(t, b)
 			const next inventory.Secret = "Next-password-1"
-			r.must(r.client.SetPassword(t.Context(), r.ep, next))
+			r.must(r.client.SetPassword(t.Context(), r.ep, next, ready))
 			if !b.Accepts(next.Reveal()) || b.Accepts(bmctest.Password) {
 				t.Error("the BMC does not have the new password only")
 			}
@@ -53,7 +55,7 @@ func TestSetPasswordRefused(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			r := newRig(t, &simrack.Redfish{Faults: c.fault})
-			err := r.client.SetPassword(t.Context(), r.ep, c.next)
+			err := r.client.SetPassword(t.Context(), r.ep, c.next, ready)
 			if err == nil || !strings.Contains(err.Error(), c.want) || strings.Contains(err.Error(), c.next.Reveal()) {
 				t.Errorf("SetPassword: %v; want %q in it", err, c.want)
 			}
@@ -65,7 +67,7 @@ func TestSetPasswordRefused(t *testing.T) {
 	r := newRig(t, &simrack.Redfish{})
 	r.ep.Password = "wrong"
 	var refused *bmc.AuthError
-	if err := r.client.SetPassword(t.Context(), r.ep, "Next-password-1"); !errors.As(err, &refused) {
+	if err := r.client.SetPassword(t.Context(), r.ep, "Next-password-1", ready); !errors.As(err, &refused) {
 		t.Errorf("SetPassword with a wrong password: %v", err)
 	}
 	r.wantLogins(1)
