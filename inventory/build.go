@@ -264,10 +264,7 @@ func bmcPort(b *inst, protocol string) int {
 	if p := get[int](b, "port"); p != 0 {
 		return p
 	}
-	if protocol == "redfish" {
-		return 443
-	}
-	return 623
+	return BMCPort(protocol)
 }
 
 func buildLab(in *inst) *Lab {

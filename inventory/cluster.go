@@ -284,6 +284,14 @@ func (b *BMC) By(protocol string) *BMC {
 	return b.Other.By(protocol)
 }
 
+// BMCPort is a protocol's own port.
+func BMCPort(protocol string) int {
+	if protocol == "redfish" {
+		return 443
+	}
+	return 623
+}
+
 // NIC is an Ethernet interface of a node.
 type NIC struct {
 	Name    string

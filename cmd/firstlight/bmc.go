@@ -21,9 +21,10 @@ func (a *app) bmcCommand() *cobra.Command {
 		Example: `  firstlight bmc sel hnode017 racks/a
   firstlight bmc sensors racks/a
   firstlight bmc firmware -target rack=a01 racks/a
-  firstlight bmc audit racks/a`,
+  firstlight bmc audit racks/a
+  firstlight bmc rotate racks/a`,
 	}
-	c.AddCommand(a.bmcSELCommand(), a.bmcSensorsCommand(), a.bmcFirmwareCommand(), a.bmcAuditCommand())
+	c.AddCommand(a.bmcSELCommand(), a.bmcSensorsCommand(), a.bmcFirmwareCommand(), a.bmcAuditCommand(), a.bmcRotateCommand())
 	return c
 }
 

@@ -37,8 +37,12 @@ func (s *site) newBoards(log *slog.Logger) (*boards, error) {
 			return nil, err
 		}
 	}
+	known, err := s.credentials()
+	if err != nil {
+		return nil, err
+	}
 	atOnce, restart := s.Cluster.Settings.BMCConcurrency, s.Cluster.Settings.BMCRestart
-	return &boards{cluster: s.Cluster, credentials: s.credentials(), silences: &silences{log: log},
+	return &boards{cluster: s.Cluster, credentials: known, silences: &silences{log: log},
 		ipmi:    &bmc.Client{Log: log, Concurrency: atOnce, BMCQuiet: restart},
 		redfish: &redfish.Client{Log: log, Concurrency: atOnce, BMCQuiet: restart, Pins: pins}}, nil
 }
@@ -70,7 +74,7 @@ func (b *boards) of(n *inventory.Node) (board, error) { return b.pairOf(n) }
 // by is a node's BMC by one protocol.
 func (b *boards) by(n *inventory.Node, declared *inventory.BMC) (board, error) {
 	at := b.cluster.DeclaredAt(declared.Range)
-	password, err := b.credentials.secret(n.Name, declared)
+	password, err := b.credentials.secret(n, declared)
 	if err != nil {
 		return nil, err
 	}

@@ -32,7 +32,11 @@ func TestReadable(t *testing.T) {
 		c.Nodes = append(c.Nodes, &inventory.Node{Name: name, BMC: &inventory.BMC{Credential: of.credential}})
 		p.Nodes = append(p.Nodes, provision.PlanStep{Name: name, Action: of.action})
 	}
-	err := (&site{Cluster: c}).credentials().readable(p)
+	known, err := (&site{Cluster: c}).credentials()
+	if err != nil {
+		t.Fatal(err)
+	}
+	err = known.readable(p)
 	if err == nil || strings.Count(err.Error(), "it says: sealed") != 1 || strings.Contains(err.Error(), "unset") {
 		t.Errorf("readable: %v; want the one that fails, once", err)
 	}

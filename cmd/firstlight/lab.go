@@ -240,11 +240,14 @@ func (a *app) labOf(s *site) (*vm.Lab, error) {
 		}
 	}
 	slices.SortFunc(lab.Networks, func(x, y vm.Network) int { return strings.Compare(x.Name, y.Name) })
-	known := s.credentials()
+	known, err := s.credentials()
+	if err != nil {
+		return nil, err
+	}
 	for _, n := range c.Nodes {
 		m := machineOf(c.Lab, n)
 		if n.BMC != nil && n.BMC.Credential != nil && m.BMC.Password == "" {
-			password, err := known.secret(n.Name, n.BMC)
+			password, err := known.secret(n, n.BMC)
 			if err != nil && n.BMC.Credential.Source() != "" {
 				return nil, err
 			}

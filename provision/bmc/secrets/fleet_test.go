@@ -93,7 +93,7 @@ func jobs(members []member) (out []Job, done func()) {
 	return out, web.Close
 }
 
-func account(m member) Account { return Account{m.Node, m.Address.Addr(), "admin"} }
+func account(m member) Account { return Account{m.Node, m.Address.Addr(), m.Address.Port(), "admin"} }
 
 // rotate changes the passwords of the fleet in this process.
 func (f *fleet) rotate(path string) []Result {

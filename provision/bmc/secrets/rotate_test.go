@@ -86,7 +86,7 @@ func newBench(t *testing.T, boards ...*board) *bench {
 }
 
 func (r *bench) account(i int) Account {
-	return Account{string(rune('a' + i)), netip.AddrFrom4([4]byte{10, 0, 0, byte(i + 1)}), "admin"}
+	return Account{string(rune('a' + i)), netip.AddrFrom4([4]byte{10, 0, 0, byte(i + 1)}), 0, "admin"}
 }
 
 func (r *bench) open() *Store {

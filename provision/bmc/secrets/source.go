@@ -99,6 +99,22 @@ func (r *Reader) at(c *inventory.Credential) string {
 	return r.DeclaredAt(c.PasswordRange)
 }
 
+// FromFile reads a password from a file that nobody but its owner may read, or,
+// where that is "-", from stdin.
+func FromFile(file string, stdin io.Reader) (inventory.Secret, error) {
+	var text []byte
+	var err error
+	if file == "-" {
+		text, err = io.ReadAll(io.LimitReader(stdin, maxSecret+1))
+	} else {
+		text, err = readFile(file)
+	}
+	if err != nil {
+		return "", err
+	}
+	return oneLine(text)
+}
+
 // readFile reads a file that nobody but its owner may read.
 func readFile(file string) ([]byte, error) {
 	f, err := os.Open(file)

@@ -2,6 +2,7 @@ package secrets
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -21,6 +22,7 @@ import (
 type Account struct {
 	Node     string // the node's name
 	Address  netip.Addr
+	Port     uint16 // 0: its protocol's own, so that an account is one by IPMI and Redfish
 	Username string
 }
 
@@ -77,6 +79,7 @@ func (e Entry) gone() bool { return e.Password == "" && e.Next == "" && e.Refuse
 type line struct {
 	Node     string     `json:"node"`
 	Address  netip.Addr `json:"address"`
+	Port     uint16     `json:"port,omitempty"`
 	Username string     `json:"username"`
 	Password string     `json:"password,omitempty"`
 	Next     string     `json:"next,omitempty"`
@@ -90,11 +93,11 @@ type line struct {
 }
 
 func (e Entry) line() line {
-	return line{e.Node, e.Address, e.Username, e.Password.Reveal(), e.Next.Reveal(), e.Declared, e.Sent, e.Tried, e.NotOld, e.NotNew, e.Refused, e.Changed}
+	return line{e.Node, e.Address, e.Port, e.Username, e.Password.Reveal(), e.Next.Reveal(), e.Declared, e.Sent, e.Tried, e.NotOld, e.NotNew, e.Refused, e.Changed}
 }
 
 func (l line) entry() Entry {
-	return Entry{Account{l.Node, l.Address, l.Username}, inventory.Secret(l.Password), inventory.Secret(l.Next),
+	return Entry{Account{l.Node, l.Address, l.Port, l.Username}, inventory.Secret(l.Password), inventory.Secret(l.Next),
 		l.Declared, l.Sent, l.Tried, l.NotOld, l.NotNew, l.Refused, l.Changed}
 }
 
@@ -102,10 +105,11 @@ func (l line) entry() Entry {
 // protocols have one table of users.
 type key struct {
 	address  netip.Addr
+	port     uint16
 	username string
 }
 
-func (a Account) key() key { return key{a.Address, a.Username} }
+func (a Account) key() key { return key{a.Address, a.Port, a.Username} }
 
 // Book is what the file says of all accounts.
 type Book map[key]Entry
@@ -132,7 +136,7 @@ func (b Book) Entries() []Entry {
 	}
 	sort.Slice(out, func(i, j int) bool {
 		x, y := out[i], out[j]
-		return x.Node < y.Node || x.Node == y.Node && (x.Username < y.Username || x.Username == y.Username && x.Address.Less(y.Address))
+		return cmp.Or(cmp.Compare(x.Node, y.Node), cmp.Compare(x.Username, y.Username), x.Address.Compare(y.Address), cmp.Compare(x.Port, y.Port)) < 0
 	})
 	return out
 }

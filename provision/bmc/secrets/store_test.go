@@ -12,7 +12,7 @@ import (
 )
 
 func entry(n int) Entry {
-	return Entry{Account: Account{fmt.Sprintf("n%d", n), netip.AddrFrom4([4]byte{10, 0, byte(n >> 8), byte(n)}), "admin"}, Password: planted}
+	return Entry{Account: Account{fmt.Sprintf("n%d", n), netip.AddrFrom4([4]byte{10, 0, byte(n >> 8), byte(n)}), 0, "admin"}, Password: planted}
 }
 
 // TestStore: the file is its owner's only, holds what was put, and what its last
