@@ -1,9 +1,11 @@
 package secrets
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
+	"log/slog"
 	"net/netip"
 	"os"
 	"os/exec"
@@ -34,6 +36,7 @@ type fleet struct {
 	*testing.T
 	Members []member
 	peers   []peer
+	log     *slog.Logger // of the clients; nil for none
 }
 
 // member is what a child process must know of a BMC.
@@ -77,9 +80,10 @@ func (f *fleet) add(p peer, overRedfish bool, onReady func(func(netip.AddrPort))
 	})
 }
 
-// jobs are a change of every member's password. The clients end with close.
-func jobs(members []member) (out []Job, done func()) {
-	ipmi, web := &bmc.Client{Timeout: 5 * time.Second}, &redfish.Client{Timeout: 5 * time.Second}
+// jobs are a change of every member's password, which ends with done. log may be
+// nil.
+func jobs(members []member, log *slog.Logger) (out []Job, done func()) {
+	ipmi, web := &bmc.Client{Timeout: 5 * time.Second, Log: log}, &redfish.Client{Timeout: 5 * time.Second, Log: log}
 	for _, m := range members {
 		j := Job{Account: account(m), Declared: func() (inventory.Secret, error) { return declared, nil },
 			Next: func() (inventory.Secret, bool, error) { return Generate(), false, nil }}
@@ -102,7 +106,7 @@ func (f *fleet) rotate(path string) []Result {
 	if err != nil {
 		f.Fatal(err)
 	}
-	all, done := jobs(f.Members)
+	all, done := jobs(f.Members, f.log)
 	defer done()
 	results, err := (&Rotation{Store: store, Concurrency: 2}).Run(f.Context(), all)
 	if err != nil {
@@ -179,7 +183,7 @@ func child(text string) error {
 			select {} // it comes at once
 		}
 	}
-	all, done := jobs(o.Members)
+	all, done := jobs(o.Members, nil)
 	defer done()
 	results, err := (&Rotation{Store: store, Concurrency: 3}).Run(context.Background(), all)
 	if err != nil {
@@ -248,5 +252,32 @@ func TestCrash(t *testing.T) {
 	left, err := os.ReadFile(path)
 	if n := strings.Count(string(left), "\n"); err != nil || n != len(f.Members) {
 		t.Errorf("the file has %d lines, %v; want one for each BMC", n, err)
+	}
+}
+
+// TestDebugLog: the clients' most talkative log has no password, not even when
+// one is refused.
+func TestDebugLog(t *testing.T) {
+	f := newFleet(t, 2, 2)
+	f.peers[3].(*simrack.Redfish).SetFaults(simrack.RedfishFaults{RefusePasswords: true, EchoPassword: true})
+	var text bytes.Buffer
+	f.log = slog.New(slog.NewTextHandler(&text, &slog.HandlerOptions{Level: slog.LevelDebug}))
+	path := t.TempDir() + "/passwords"
+	f.rotate(path)
+	book, err := Read(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	planted := []string{declared}
+	for _, e := range book.Entries() {
+		planted = append(planted, e.Password.Reveal())
+	}
+	if len(planted) != 4 || !strings.Contains(text.String(), "conversation") {
+		t.Fatalf("%d passwords, and the log says:\n%s", len(planted), &text)
+	}
+	for i, secret := range planted {
+		if strings.Contains(text.String(), secret) {
+			t.Errorf("password %d is in the log", i)
+		}
 	}
 }
