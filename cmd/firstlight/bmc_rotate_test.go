@@ -4,10 +4,12 @@ import (
 	"bytes"
 	"encoding/json"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"firstlight/internal/refbmc"
 	"firstlight/internal/simrack"
@@ -212,5 +214,58 @@ func TestRotateAsks(t *testing.T) {
 	}
 	if !r.ipmi.Accepts(redfishPassword) || r.seen("r1 login-attempt") != 0 {
 		t.Error("something was sent")
+	}
+}
+
+// TestRotateKilled kills the program with SIGKILL at some step of a change, and
+// holds that the same command finishes it: no password is lost, no account comes
+// near its lock. Package secrets does so at every step.
+func TestRotateKilled(t *testing.T) {
+	r := newRotateSite(t)
+	file := filepath.Join(r.dir, ".firstlight", passwordsFile)
+	killed := 0
+	for _, steps := range []int{3, 5, 7, 9, 11} { // lines; the first three are the beginning
+		before, _ := os.ReadFile(file) // none at first
+		p := exec.Command(os.Args[0], "bmc", "rotate", "-auto-approve", "-exclude", "i1", r.dir)
+		p.Args[0] = "firstlight" // see TestMain
+		if err := p.Start(); err != nil {
+			t.Fatal(err)
+		}
+		ended := make(chan error, 1)
+		go func() { ended <- p.Wait() }() // ends with the program
+		for over := false; !over; {
+			select {
+			case err := <-ended:
+				over, ended = true, nil
+				if err != nil {
+					t.Fatal(err)
+				}
+			default:
+				time.Sleep(200 * time.Microsecond)
+			}
+			text, _ := os.ReadFile(file) // it may be there soon
+			if ended != nil && bytes.Count(text, []byte("\n")) >= bytes.Count(before, []byte("\n"))+steps {
+				_ = p.Process.Kill()
+				<-ended
+				over, killed = true, killed+1
+			}
+		}
+		r.ipmi.EndSessions() // as their time-out does
+		for _, b := range r.bmc {
+			b.EndSessions()
+		}
+		r.rotate(0)
+		for name, b := range map[string]interface {
+			Accepts(string) bool
+			MostFailed() int
+		}{"r1": r.bmc["r1"], "r2": r.bmc["r2"], "i2": r.ipmi} {
+			if !b.Accepts(r.password(name)) || b.MostFailed() > 1 {
+				t.Errorf("killed after %d steps: %s accepts what is recorded: %v; %d failed logins in a row", steps, name, b.Accepts(r.password(name)), b.MostFailed())
+			}
+		}
+	}
+	t.Logf("killed %d of 5 times", killed)
+	if killed == 0 {
+		t.Error("the program was never killed")
 	}
 }
