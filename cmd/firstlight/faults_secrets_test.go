@@ -209,7 +209,7 @@ func watchArguments(t *testing.T) (seen func() []byte) {
 	t.Helper()
 	known := map[string]bool{}
 	return collect(func() []byte {
-		time.Sleep(5 * time.Millisecond)
+		time.Sleep(100 * time.Millisecond)
 		var out []byte
 		files, _ := filepath.Glob("/proc/[0-9]*/cmdline")
 		for _, f := range files {

@@ -33,8 +33,8 @@ func (c *Client) SetPassword(ctx context.Context, ep Endpoint, password inventor
 	return c.With(ctx, ep, func(s *Session) error { return s.setPassword(ctx, password, ready) })
 }
 
-// setPassword is Set User Password (§22.30), which may reach the BMC twice
-// without harm.
+// setPassword sets and compares by Set User Password (§22.30), which may reach the
+// BMC twice without harm.
 func (s *Session) setPassword(ctx context.Context, password inventory.Secret, ready func() error) error {
 	id, err := s.userID(ctx)
 	if err != nil {
@@ -45,23 +45,45 @@ func (s *Session) setPassword(ctx context.Context, password inventory.Secret, re
 	}
 	e := s.client.start()
 	e.post(func() { e.unlatch(s.ep.Address, s.ep.Username) })
-	do := func(op app.PasswordOperation) error {
-		req := app.SetUserPasswordRequest{UserID: id, Operation: op, Password: password.Reveal(), Stored20: len(password) > shortPassword}
-		_, err := s.wire.call(ctx, request{command: req.Command(), data: req.Pack()})
+	if err := s.writePassword(ctx, id, app.PasswordOperationSetPassword, password); err != nil {
 		return err
 	}
-	if err := do(app.PasswordOperationSetPassword); err != nil {
-		return err
-	}
-	err = do(app.PasswordOperationTestPassword)
+	err = s.writePassword(ctx, id, app.PasswordOperationTestPassword, password)
 	var refused *commandError
 	switch {
-	case !errors.As(err, &refused):
-		return err
-	case refused.code == types.CodeSetUserPasswordDataMismatch, refused.code == types.CodeSetUserPasswordWrongSize:
+	case errors.As(err, &refused) && (refused.code == types.CodeSetUserPasswordDataMismatch || refused.code == types.CodeSetUserPasswordWrongSize):
 		return &ReadBackError{Named: describe(s.ep), What: "password", Wanted: "as given", Got: "another one"}
+	case err != nil && refused == nil:
+		return err
+	case len(password) > shortPassword:
+		return s.notCut(ctx, id, password)
 	}
-	return nil // it does not compare: the next login tells
+	return nil // or it does not compare: the next login tells
+}
+
+// notCut holds that the BMC has kept all of a long password. There are some that
+// drop what is behind the sixteenth byte and say nothing, ipmi_sim among them:
+// then the old one is put back.
+func (s *Session) notCut(ctx context.Context, id uint8, password inventory.Secret) error {
+	err := s.writePassword(ctx, id, app.PasswordOperationTestPassword, password[:shortPassword])
+	var refused *commandError
+	if err != nil && !errors.As(err, &refused) {
+		return err
+	}
+	if refused != nil {
+		return nil
+	}
+	if err := s.writePassword(ctx, id, app.PasswordOperationSetPassword, s.ep.Password); err != nil {
+		return fmt.Errorf("it has kept only the first %d bytes of the new password, and the old one cannot be put back: %w", shortPassword, err)
+	}
+	return fmt.Errorf("it keeps only the first %d bytes of a password, so the old one was put back: give it one of %d bytes or less", shortPassword, shortPassword)
+}
+
+// writePassword is Set User Password: op says whether it sets or compares.
+func (s *Session) writePassword(ctx context.Context, id uint8, op app.PasswordOperation, password inventory.Secret) error {
+	req := app.SetUserPasswordRequest{UserID: id, Operation: op, Password: password.Reveal(), Stored20: len(password) > shortPassword}
+	_, err := s.wire.call(ctx, request{command: req.Command(), data: req.Pack()})
+	return err
 }
 
 // userID finds the session's own user (§22.27, §22.29).
