@@ -1,6 +1,7 @@
 package main
 
 import (
+	"io"
 	"os"
 	"path/filepath"
 	"strings"
@@ -8,6 +9,7 @@ import (
 
 	"firstlight/inventory"
 	"firstlight/provision"
+	"firstlight/provision/bmc/secrets"
 )
 
 // TestReadable: before apply begins, the sources of the nodes that change are
@@ -42,5 +44,53 @@ func TestReadable(t *testing.T) {
 	}
 	if log, err := os.ReadFile(filepath.Join(dir, "log")); string(log) != "works\nfails\n" {
 		t.Errorf("ran %q, %v; want each source of a node that changes, once", log, err)
+	}
+}
+
+// TestLabPasswords: a lab's BMCs want what the inventory declares, from wherever
+// it comes, or what bmc rotate has set, as real ones do after a power cut.
+func TestLabPasswords(t *testing.T) {
+	dir := t.TempDir()
+	if err := os.CopyFS(dir, withoutState{os.DirFS("../../examples/two-node-lab")}); err != nil {
+		t.Fatal(err)
+	}
+	file := filepath.Join(dir, "lab.hcl")
+	raw, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	text := strings.Replace(string(raw), `password = "firstlight-lab"`, `password_command = ["echo", "by-command"]`, 1)
+	if err := os.WriteFile(file, []byte(text), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	s := loadSite(t, dir)
+	if _, err := s.mkdir(); err != nil {
+		t.Fatal(err)
+	}
+	store, err := secrets.Open(s.path(passwordsFile))
+	if err != nil {
+		t.Fatal(err)
+	}
+	n := s.Cluster.Nodes[0]
+	e := secrets.Entry{Account: accountOf(n, n.BMC), Password: "by-rotate"}
+	if err := store.Put(e); err != nil {
+		t.Fatal(err)
+	}
+	lab, err := (&app{stderr: io.Discard}).labOf(s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if a, b := lab.Machines[0].BMC.Password, lab.Machines[1].BMC.Password; a != "by-rotate" || b != "by-command" {
+		t.Errorf("the BMCs want %q and %q; want what was set, and what is declared", a, b)
+	}
+	e.Next, e.Sent = "unknown", true
+	if err := store.Put(e); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := (&app{stderr: io.Discard}).labOf(s); err == nil || !strings.Contains(err.Error(), "was interrupted") {
+		t.Errorf("labOf in the middle of a change: %v; want it refused", err)
+	}
+	if err := store.Close(); err != nil {
+		t.Fatal(err)
 	}
 }

@@ -120,12 +120,13 @@ func (b Book) Find(a Account) (Entry, bool) {
 	if e, ok := b[a.key()]; ok {
 		return e, true
 	}
-	for _, e := range b.Entries() {
-		if e.Node == a.Node && e.Username == a.Username {
-			return e, true
+	var last Entry
+	for _, e := range b {
+		if e.Node == a.Node && e.Username == a.Username && !e.Changed.Before(last.Changed) {
+			last = e
 		}
 	}
-	return Entry{}, false
+	return last, last.Address.IsValid()
 }
 
 // Entries are all entries, by node and user.
