@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"strings"
-	"sync/atomic"
 
 	"github.com/spf13/cobra"
 
@@ -238,16 +237,10 @@ func (a *app) carryOutRotation(ctx context.Context, s *site, store *secrets.Stor
 			return err
 		}
 	}
-	var done, bad atomic.Int64
-	stop := a.showAsking(int64(len(jobs)), "changing passwords", "failed", &done, &bad)
-	rotation := secrets.Rotation{Store: store, Concurrency: s.Cluster.Settings.BMCConcurrency, Done: func(r secrets.Result) {
-		done.Add(1)
-		if r.Err != nil {
-			bad.Add(1)
-		}
-	}}
+	shown := a.newCounter(len(jobs))
+	rotation := secrets.Rotation{Store: store, Concurrency: s.Cluster.Settings.BMCConcurrency, Done: func(r secrets.Result) { shown.answered(r.Outcome) }}
 	results, err := rotation.Run(ctx, jobs)
-	stop()
+	shown.clear()
 	if err != nil {
 		return fmt.Errorf("%w; nothing was sent", err)
 	}

@@ -157,7 +157,7 @@ func (a *app) askBMCs(ctx context.Context, s *site, known provision.Known, nodes
 		return err
 	}
 	defer boards.Close()
-	stop := a.showAsking(int64(len(ask)), "asking BMCs", "drifted", &done, &bad)
+	stop := a.showAsking(int64(len(ask)), &done, &bad)
 	slots := make(chan struct{}, max(s.Cluster.Settings.BMCConcurrency, 1))
 	var wg sync.WaitGroup
 	for _, i := range ask {
@@ -244,14 +244,14 @@ func (s *site) knownSerial(k provision.Node) string {
 }
 
 // showAsking shows on a terminal how far the reading is.
-func (a *app) showAsking(total int64, doing, badly string, done, bad *atomic.Int64) (stop func()) {
+func (a *app) showAsking(total int64, done, bad *atomic.Int64) (stop func()) {
 	if total == 0 || a.json || !drawable(a.stderr) {
 		return func() {}
 	}
 	bars := mpb.New(mpb.WithOutput(a.stderr), mpb.WithWidth(30), mpb.WithRefreshRate(200*time.Millisecond))
-	bar := bars.AddBar(total, mpb.BarRemoveOnComplete(), mpb.PrependDecorators(decor.Name(doing+" ")),
+	bar := bars.AddBar(total, mpb.BarRemoveOnComplete(), mpb.PrependDecorators(decor.Name("asking BMCs ")),
 		mpb.AppendDecorators(decor.Any(func(decor.Statistics) string {
-			return fmt.Sprintf(" %d/%d, %d %s", done.Load(), total, bad.Load(), badly)
+			return fmt.Sprintf(" %d/%d, %d drifted", done.Load(), total, bad.Load())
 		})))
 	ended := make(chan struct{})
 	var drawn sync.WaitGroup
