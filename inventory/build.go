@@ -29,7 +29,7 @@ func (ev *evaluator) build() *Cluster {
 	}
 	lab := ev.single("lab")
 	for _, in := range ev.insts("credential") {
-		in.obj = &Credential{Name: in.name, Username: get[string](in, "username"), Password: Secret(get[string](in, "password")), Range: in.rng}
+		in.obj = ev.credential(in)
 	}
 	for _, in := range ev.insts("network") {
 		c.Networks[in.name] = ev.network(in, lab != nil)
@@ -264,10 +264,7 @@ func bmcPort(b *inst, protocol string) int {
 	if p := get[int](b, "port"); p != 0 {
 		return p
 	}
-	if protocol == "redfish" {
-		return 443
-	}
-	return 623
+	return BMCPort(protocol)
 }
 
 func buildLab(in *inst) *Lab {

@@ -4,6 +4,7 @@
 package inventory
 
 import (
+	"fmt"
 	"net"
 	"net/netip"
 	"sort"
@@ -70,14 +71,31 @@ type Settings struct {
 	HTTPPort         int                      // boot and agent HTTP service
 }
 
-// Credential is a user name and a secret; the secret never prints. Password is
-// empty when the sensitive variable behind it has no value: Load warns, plan
-// does without, and whoever logs in must refuse.
+// Credential is a user name and where its secret is; the secret never prints.
+// Of Password, PasswordFile and PasswordCommand one is declared. Password is
+// empty when the sensitive variable behind it has no value, too: Load warns,
+// plan does without, and whoever logs in must refuse.
 type Credential struct {
-	Name     string
-	Username string
-	Password Secret
-	Range    hcl.Range
+	Name            string
+	Username        string
+	Password        Secret
+	PasswordFile    string   // absolute; not read by Load
+	PasswordCommand []string // a program and its arguments; not run by Load
+	Range           hcl.Range
+
+	PasswordRange hcl.Range // where the file or the command is declared, or the password
+}
+
+// Source names where the secret comes from, so that two declarations of one
+// source compare equal: "" for a password that is declared itself.
+func (c *Credential) Source() string {
+	switch {
+	case c.PasswordFile != "":
+		return "file " + c.PasswordFile
+	case len(c.PasswordCommand) > 0:
+		return fmt.Sprintf("command %q", c.PasswordCommand)
+	}
+	return ""
 }
 
 // Network is one IPv4 network.
@@ -264,6 +282,14 @@ func (b *BMC) By(protocol string) *BMC {
 		return b
 	}
 	return b.Other.By(protocol)
+}
+
+// BMCPort is a protocol's own port.
+func BMCPort(protocol string) int {
+	if protocol == "redfish" {
+		return 443
+	}
+	return 623
 }
 
 // NIC is an Ethernet interface of a node.

@@ -102,10 +102,12 @@ var topBlocks = []*blockSchema{
 		},
 	},
 	{
-		name: "credential", label: "name", forEach: true, doc: "A user name and a secret, for BMCs.",
+		name: "credential", label: "name", forEach: true, doc: "A user name and a secret, for BMCs. The secret comes from exactly one of `password`, `password_file` and `password_command`. A file is read, and a command run, when a BMC is first spoken to, once: `validate` and `plan` do neither.",
 		attrs: []attrSchema{
 			{name: "username", kind: kindString, required: true, doc: "User name."},
-			{name: "password", kind: kindString, required: true, sensitive: true, doc: "Password. A sensitive variable without a value is allowed for `validate` and `plan`; `apply` refuses it."},
+			{name: "password", kind: kindString, sensitive: true, doc: "Password. A sensitive variable without a value is allowed for `validate` and `plan`; `apply` refuses it."},
+			{name: "password_file", kind: kindPath, doc: "A file whose one line is the password; relative to the configuration directory. Only its owner may read it: firstlight refuses one that group or others can."},
+			{name: "password_command", kind: kindStrings, doc: "A program and its arguments, which prints the password: `[\"vault\", \"kv\", \"get\", \"-field=password\", \"secret/bmc\"]`. No shell is between. The user name is in its environment as FIRSTLIGHT_USERNAME, the label as FIRSTLIGHT_CREDENTIAL; it runs in the configuration directory, reads nothing and has 30 seconds."},
 		},
 	},
 	{

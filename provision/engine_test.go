@@ -150,6 +150,13 @@ func TestChangeRedoesOnlyWhatItMust(t *testing.T) {
 			b.Credential = &inventory.Credential{Username: "admin", Password: "other"}
 			w.Cluster.Nodes[0].BMC = &b
 		}, ActionChange, []State{Reachable, Ready}, "bmc.credential: fingerprint", Disruption{}},
+		{"password from elsewhere", func(w *Want) {
+			b := *w.Cluster.Nodes[0].BMC
+			c := *b.Credential
+			c.PasswordCommand = []string{"false"} // planning does not run it
+			b.Credential = &c
+			w.Cluster.Nodes[0].BMC = &b
+		}, ActionChange, []State{Reachable, Ready}, "bmc.credential: fingerprint", Disruption{}},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {

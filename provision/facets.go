@@ -144,6 +144,11 @@ func (r *facetReader) credential(prefix string, c *inventory.Credential, f *face
 	if _, ok := r.prints[c]; !ok {
 		mac := hmac.New(sha256.New, r.want.Key)
 		fmt.Fprintf(mac, "credential\x00%s\x00%s", c.Username, c.Password.Reveal())
+		// A file is not read and a command not run to plan: another one is a change,
+		// and what they hold is not.
+		if from := c.Source(); from != "" {
+			fmt.Fprintf(mac, "\x00%s", from)
+		}
 		r.prints[c] = "fingerprint " + hex.EncodeToString(mac.Sum(nil))[:12]
 	}
 	f.set(prefix+"credential", r.prints[c], c.Range)

@@ -197,6 +197,9 @@ func (a *app) carryOut(ctx context.Context, s *site, e *provision.Engine, plan p
 		return err
 	}
 	defer boards.Close()
+	if err := boards.credentials.readable(plan); err != nil {
+		return fmt.Errorf("%w; nothing was done", err)
+	}
 	e.Baseboard, e.Other, e.Recovery = boards, boards.byOther(), boards
 	reader, err := a.newFabricReader(s, e.Log)
 	if err != nil {

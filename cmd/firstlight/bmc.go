@@ -22,9 +22,11 @@ func (a *app) bmcCommand() *cobra.Command {
   firstlight bmc sensors racks/a
   firstlight bmc firmware -target rack=a01 racks/a
   firstlight bmc audit racks/a
+  firstlight bmc rotate racks/a
   firstlight bmc reset hnode017 racks/a`,
 	}
-	c.AddCommand(a.bmcSELCommand(), a.bmcSensorsCommand(), a.bmcFirmwareCommand(), a.bmcAuditCommand(), a.bmcResetCommand())
+	c.AddCommand(a.bmcSELCommand(), a.bmcSensorsCommand(), a.bmcFirmwareCommand(), a.bmcAuditCommand())
+	c.AddCommand(a.bmcRotateCommand(), a.bmcResetCommand())
 	return c
 }
 

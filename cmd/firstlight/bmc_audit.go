@@ -94,7 +94,8 @@ func (b *boards) audit(ctx context.Context, n *inventory.Node) (bmc.Audit, error
 	overIPMI, overRedfish := n.BMC.By("ipmi"), n.BMC.By("redfish")
 	at := cmp.Or(overIPMI, n.BMC)
 	if c := at.Credential; c != nil {
-		x.Username, x.Password = c.Username, c.Password
+		x.Username = c.Username
+		x.Password, _ = b.credentials.secret(n, at) // the login says what is wrong with it
 	}
 	open := bmc.Endpoint{Node: n.Name, Address: bmcAddress(at), Username: x.Username, DeclaredAt: b.cluster.DeclaredAt(at.Range)}
 	if overIPMI == nil {

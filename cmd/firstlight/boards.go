@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"errors"
-	"fmt"
 	"log/slog"
 	"net/netip"
 	"slices"
@@ -22,6 +21,8 @@ type boards struct {
 	redfish  *redfish.Client
 	silences *silences
 	swapped  bool // what is declared by two protocols is asked by the second first
+
+	credentials *credentials
 }
 
 // pinsFile holds the certificates of the BMCs that speak Redfish, in the state
@@ -36,8 +37,13 @@ func (s *site) newBoards(log *slog.Logger) (*boards, error) {
 			return nil, err
 		}
 	}
+	known, err := s.credentials()
+	if err != nil {
+		return nil, err
+	}
 	atOnce, restart := s.Cluster.Settings.BMCConcurrency, s.Cluster.Settings.BMCRestart
-	return &boards{cluster: s.Cluster, silences: &silences{log: log}, ipmi: &bmc.Client{Log: log, Concurrency: atOnce, BMCQuiet: restart},
+	return &boards{cluster: s.Cluster, credentials: known, silences: &silences{log: log},
+		ipmi:    &bmc.Client{Log: log, Concurrency: atOnce, BMCQuiet: restart},
 		redfish: &redfish.Client{Log: log, Concurrency: atOnce, BMCQuiet: restart, Pins: pins}}, nil
 }
 
@@ -68,17 +74,16 @@ func (b *boards) of(n *inventory.Node) (board, error) { return b.pairOf(n) }
 // by is a node's BMC by one protocol.
 func (b *boards) by(n *inventory.Node, declared *inventory.BMC) (board, error) {
 	at := b.cluster.DeclaredAt(declared.Range)
-	c := declared.Credential
-	switch {
-	case c == nil:
-		return nil, &provision.Refused{Reason: fmt.Sprintf("BMC %s (%s) has no credential", declared.Address, at), Person: true}
-	case c.Password == "":
-		return nil, &provision.Refused{Reason: fmt.Sprintf("BMC %s (%s): the password of credential %q is not set", declared.Address, at, c.Name), Person: true}
-	case declared.Protocol == "redfish":
-		ep := redfish.Endpoint{Node: n.Name, Address: bmcAddress(declared), Username: c.Username, Password: c.Password, DeclaredAt: at}
+	password, err := b.credentials.secret(n, declared)
+	if err != nil {
+		return nil, err
+	}
+	user := declared.Credential.Username
+	if declared.Protocol == "redfish" {
+		ep := redfish.Endpoint{Node: n.Name, Address: bmcAddress(declared), Username: user, Password: password, DeclaredAt: at}
 		return boardOf[redfish.Endpoint, *redfish.Session]{b.redfish, ep, redfishIdentity}, nil
 	}
-	ep := bmc.Endpoint{Node: n.Name, Address: bmcAddress(declared), Username: c.Username, Password: c.Password, DeclaredAt: at}
+	ep := bmc.Endpoint{Node: n.Name, Address: bmcAddress(declared), Username: user, Password: password, DeclaredAt: at}
 	return boardOf[bmc.Endpoint, *bmc.Session]{b.ipmi, ep, ipmiIdentity}, nil
 }
 

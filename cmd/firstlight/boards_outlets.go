@@ -85,11 +85,15 @@ func (b *boards) awaitBMC(ctx context.Context, n *inventory.Node) error {
 // pdu is where an outlet of a node is switched.
 func (b *boards) pdu(n *inventory.Node, o inventory.Outlet) (redfish.Endpoint, error) {
 	at, c := b.cluster.DeclaredAt(o.PDU.Range), o.PDU.Credential
-	if c == nil || c.Password == "" {
-		return redfish.Endpoint{}, fmt.Errorf("pdu %s (%s): the password of its credential is not set", o.PDU.Name, at)
+	if c == nil {
+		return redfish.Endpoint{}, fmt.Errorf("pdu %s (%s) has no credential", o.PDU.Name, at)
+	}
+	password, err := b.credentials.declared.Password(c)
+	if err != nil {
+		return redfish.Endpoint{}, fmt.Errorf("pdu %s (%s): %w", o.PDU.Name, at, err)
 	}
 	return redfish.Endpoint{Node: n.Name, PDU: o.PDU.Name, Address: netip.AddrPortFrom(o.PDU.Address, uint16(o.PDU.Port)),
-		Username: c.Username, Password: c.Password, DeclaredAt: at}, nil
+		Username: c.Username, Password: password, DeclaredAt: at}, nil
 }
 
 // pause waits for d, or less when ctx ends.

@@ -26,6 +26,7 @@ func faultCases() []faultCase {
 	return []faultCase{
 		{name: "healthy", run: testHealthy},
 		{name: "redfish", run: testRedfish},
+		{name: "secrets", run: testSecrets},
 		{name: "wrong bmc password", run: testWrongPassword},
 		{name: "bmc does not answer", run: testSilentBMC},
 		{name: "override ignored", run: testOverrideIgnored},

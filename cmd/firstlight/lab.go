@@ -240,8 +240,21 @@ func (a *app) labOf(s *site) (*vm.Lab, error) {
 		}
 	}
 	slices.SortFunc(lab.Networks, func(x, y vm.Network) int { return strings.Compare(x.Name, y.Name) })
+	known, err := s.credentials()
+	if err != nil {
+		return nil, err
+	}
 	for _, n := range c.Nodes {
-		lab.Machines = append(lab.Machines, machineOf(c.Lab, n))
+		m := machineOf(c.Lab, n)
+		if n.BMC != nil && n.BMC.Credential != nil && m.BMC.Password == "" {
+			password, err := known.secret(n, n.BMC)
+			var refused *provision.Refused
+			if err != nil && !(errors.As(err, &refused) && refused.Person) { // one that is not set is no obstacle to a lab
+				return nil, err
+			}
+			m.BMC.Password = password.Reveal()
+		}
+		lab.Machines = append(lab.Machines, m)
 	}
 	return lab, nil
 }
@@ -275,7 +288,7 @@ func machineOf(lab *inventory.Lab, n *inventory.Node) vm.Machine {
 		}
 	}
 	if n.BMC != nil && n.BMC.Credential != nil {
-		m.BMC = vm.BMC{Address: n.BMC.Address, Username: n.BMC.Credential.Username, Password: n.BMC.Credential.Password.Reveal()}
+		m.BMC = vm.BMC{Address: n.BMC.Address, Username: n.BMC.Credential.Username}
 	}
 	differ(&m, lab.Machines[n.Name])
 	return m

@@ -33,6 +33,7 @@ var rules = []rule{
 		{"provision/bmc", "the power verb; wired into the engine as its power"},
 		{"provision/bmc/pacing", "leaf: prints the waves of a plan"},
 		{"provision/bmc/redfish", "the same, for nodes whose BMC is declared to speak Redfish"},
+		{"provision/bmc/secrets", "what the verbs log in to BMCs with"},
 		{"provision/console", "the serve verb"},
 		{"provision/journal", "wired into the engine as its journal"},
 		{"provision/netboot", "the boot services during apply"},
@@ -96,6 +97,14 @@ var rules = []rule{
 		{"internal/refbmc", "the events and the machine of a simulated BMC"},
 		{"internal/simrack", "the BMC to talk to, with its faults"},
 		{"provision/bmc/bmctest", "the suite that it must pass"},
+	}},
+	{pkg: "provision/bmc/secrets", may: []edge{
+		{"inventory", "the credentials, with the line that declared them"},
+		{"provision/bmc", "changes a password by IPMI"},
+		{"provision/bmc/redfish", "and by Redfish"},
+	}, tests: []edge{
+		{"internal/refbmc", "passwords are changed on BMCs that lock accounts"},
+		{"internal/simrack", "the same"},
 	}},
 	{pkg: "provision/netboot", may: []edge{
 		{"inventory", "reservations, with the line that declared them"},

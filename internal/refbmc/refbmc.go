@@ -85,10 +85,11 @@ type BMC struct {
 	Ready   func(netip.AddrPort) // called once, when the socket is bound; nil: nobody waits
 	Log     *slog.Logger         // nil: silent
 
-	mu       sync.Mutex // guards Faults, boot and restarts
+	mu       sync.Mutex // guards Faults, boot, restarts and accounts
 	boot     bootOptions
 	restarts restarts
 	events   eventLogStore
+	accounts accounts
 	now      func() time.Time // tests advance it; nil: time.Now
 }
 
@@ -180,13 +181,16 @@ func (b *BMC) newState() (*bmc.BMC, error) {
 	if err := state.Users.Update(1, func(u *bmc.User) error { u.Enabled = false; return nil }); err != nil {
 		return nil, fmt.Errorf("refbmc %s: %w", b.Listen, err)
 	}
-	u, err := state.Users.Add(2, b.Username)
+	u, err := state.Users.Add(userID, b.Username)
 	if err != nil {
 		return nil, fmt.Errorf("refbmc %s: user %q: %w", b.Listen, b.Username, err)
 	}
 	u.SetPassword([]byte(b.Password))
 	u.Enabled = true
 	u.ChannelAccess[1] = bmc.UserChannelAccess{MaxPrivilege: bmc.PrivilegeLevelAdministrator, Enabled: true}
+	b.mu.Lock()
+	b.accounts.state = state
+	b.mu.Unlock()
 	return state, nil
 }
 

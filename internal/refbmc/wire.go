@@ -159,25 +159,45 @@ func (w *wire) observe(pkt []byte, addr net.Addr) {
 		w.bmc.event("login-attempt", fmt.Sprintf("%q from %s", rakpUser(payload), addr))
 	case types.PayloadTypeRAKPMessage2:
 		if payload[1] != 0 {
-			w.refused(addr, payload[1])
+			w.refused(addr, payload)
+		}
+	case types.PayloadTypeRAKPMessage3:
+		// The console says that it does not know the password that message 2 proved
+		// (§13.22): to a BMC that is a failed login.
+		if types.RmcpStatusCode(payload[1]) == types.RmcpStatusCodeInvalidIntegrityCheckValue && len(payload) >= 8 {
+			w.mu.Lock()
+			console, ok := w.consoles[[4]byte(payload[4:8])]
+			w.mu.Unlock()
+			if ok {
+				w.failed(console)
+			}
 		}
 	case types.PayloadTypeRAKPMessage4:
 		if payload[1] != 0 {
-			w.refused(addr, payload[1])
+			w.refused(addr, payload)
 			return
 		}
 		w.mu.Lock()
 		w.wrong = 0
 		w.mu.Unlock()
+		w.bmc.loggedIn()
 		w.bmc.event("login", addr.String())
 	}
 }
 
-func (w *wire) refused(addr net.Addr, status byte) {
+func (w *wire) refused(addr net.Addr, payload []byte) {
+	if len(payload) >= 8 {
+		w.failed([4]byte(payload[4:8]))
+	}
+	w.bmc.event("login-refused", fmt.Sprintf("%s: status %#02x", addr, payload[1]))
+}
+
+// failed counts a failed login of the console's session.
+func (w *wire) failed(console [4]byte) {
+	row := w.bmc.loginFailed(console)
 	w.mu.Lock()
-	w.wrong++
+	w.wrong = row
 	w.mu.Unlock()
-	w.bmc.event("login-refused", fmt.Sprintf("%s: status %#02x", addr, status))
 }
 
 // rakpUser is the user name in a RAKP message 1, whose length is its 28th byte.

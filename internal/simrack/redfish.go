@@ -55,17 +55,18 @@ type Redfish struct {
 
 	PlainHTTP bool
 
-	mu       sync.Mutex // guards all below, and Faults
-	docs     map[string]map[string]any
-	actions  map[string]action
-	system   string // path of the node's ComputerSystem
-	sessions map[string]string
-	serial   int // of sessions
-	answered int // requests
-	refused  int // logins in a row
-	down     time.Time
-	cert     *tls.Certificate
-	ops      chan func(context.Context) // power operations, one after the other
+	mu          sync.Mutex // guards all below, and Faults
+	docs        map[string]map[string]any
+	actions     map[string]action
+	system      string // path of the node's ComputerSystem
+	sessions    map[string]string
+	serial      int // of sessions
+	answered    int // requests
+	refused     int // logins in a row
+	mostRefused int // refused ever was
+	down        time.Time
+	cert        *tls.Certificate
+	ops         chan func(context.Context) // power operations, one after the other
 }
 
 // RedfishMake is how makes of BMC differ without being at fault.
@@ -101,6 +102,9 @@ type RedfishFaults struct {
 	ForgetAfter      time.Duration // forgets the override that long after it was set; 0: never
 	BaseboardDown    bool          // every HGX_ resource answers 503
 	EchoPassword     bool          // repeats what was sent in the answer to a refused login
+
+	RefusePasswords bool // takes no new password
+	LosePasswords   bool // answers 204 to a new password and keeps the old one
 }
 
 const (
@@ -272,6 +276,7 @@ func (b *Redfish) load() error {
 		}
 	}
 	b.beOfMake(sys)
+	b.addAccounts()
 	if b.Machine == nil {
 		b.Machine = NewBulb(sys["PowerState"] == "On")
 	}

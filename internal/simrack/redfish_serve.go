@@ -117,6 +117,7 @@ func (b *Redfish) check(username, password, sent string) *answerError {
 		b.refused = 0
 	} else {
 		b.refused++
+		b.mostRefused = max(b.mostRefused, b.refused)
 	}
 	echo := f.EchoPassword
 	b.mu.Unlock()
@@ -187,6 +188,9 @@ func (b *Redfish) answer(w http.ResponseWriter, r *http.Request, at string, body
 	case http.MethodDelete:
 		return b.logout(w, at)
 	case http.MethodPatch:
+		if b.isAccount(at) {
+			return b.patchAccount(w, at, r.Header.Get("If-Match"), body)
+		}
 		return b.patch(w, at, r.Header.Get("If-Match"), body)
 	case http.MethodPost:
 		return b.post(w, at, body)

@@ -33,7 +33,7 @@ const (
 // IPMI 2.0 stores no longer names and passwords (§22.28, §22.30).
 const (
 	maxUsername = 16
-	maxPassword = 20
+	MaxPassword = 20
 )
 
 // Endpoint is one BMC and the credential for it.
@@ -57,13 +57,13 @@ func (ep Endpoint) check() error {
 	case len(ep.Username) > maxUsername:
 		return fmt.Errorf("%s: the user name is %d bytes long and IPMI allows %d: create a shorter one on the bmc and declare that",
 			ep, len(ep.Username), maxUsername)
-	case len(ep.Password) > maxPassword:
+	case len(ep.Password) > MaxPassword:
 		return fmt.Errorf("%s: the password is %d bytes long and IPMI allows %d: set a shorter one on the bmc and declare that",
-			ep, len(ep.Password), maxPassword)
+			ep, len(ep.Password), MaxPassword)
 	case ep.Suite != 0 && ep.Suite != 3 && ep.Suite != 17:
 		return fmt.Errorf("%s: cipher suite %d is declared, and only 17 and 3 are used: all others lack encryption, integrity or a sound hash", ep, ep.Suite)
-	case len(ep.KG) > maxPassword:
-		return fmt.Errorf("%s: the key K_g is %d bytes long and IPMI allows %d", ep, len(ep.KG), maxPassword)
+	case len(ep.KG) > MaxPassword:
+		return fmt.Errorf("%s: the key K_g is %d bytes long and IPMI allows %d", ep, len(ep.KG), MaxPassword)
 	}
 	return nil
 }

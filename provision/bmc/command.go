@@ -100,7 +100,8 @@ func elevates(c types.Command) bool {
 	switch c {
 	case types.CommandGetChassisStatus:
 		return false
-	case types.CommandColdReset, types.CommandGetUserAccess, types.CommandGetUsername, types.CommandActivatePayload, types.CommandDeactivatePayload:
+	case types.CommandColdReset, types.CommandGetUserAccess, types.CommandGetUsername, types.CommandSetUserPassword,
+		types.CommandActivatePayload, types.CommandDeactivatePayload:
 		return true
 	}
 	return c.NetFn == types.NetFnChassisRequest || c.NetFn == types.NetFnTransportRequest

@@ -111,7 +111,7 @@ func MayBeDone(err error) bool {
 // ReadBackError says that the BMC accepted a write and did not keep it.
 type ReadBackError struct {
 	Named
-	What   string // "boot override", "power", "restart", "outlet" or "virtual media"
+	What   string // "boot override", "power", "restart", "outlet", "password" or "virtual media"
 	Wanted string
 	Got    string
 	After  time.Duration // how long it was watched; 0: it was read once

@@ -15,6 +15,7 @@ import (
 	"github.com/stmcginnis/gofish"
 	"github.com/stmcginnis/gofish/schemas"
 
+	"firstlight/inventory"
 	"firstlight/provision/bmc"
 )
 
@@ -41,7 +42,8 @@ type Session struct {
 	ep     Endpoint
 	client *Client
 	conn   *conn
-	fresh  bool // logged in by this conversation, and not a request accepted since
+	fresh  bool             // logged in by this conversation, and not a request accepted since
+	hidden inventory.Secret // another secret that is sent, which no message may repeat
 }
 
 // open makes sure that there is a session.
@@ -302,7 +304,7 @@ func (s *Session) said(e *schemas.Error) string {
 
 // clean is clean for this session: without password and token.
 func (s *Session) clean(text string) string {
-	secrets := []string{s.ep.Password.Reveal()}
+	secrets := []string{s.ep.Password.Reveal(), s.hidden.Reveal()}
 	if s.conn.guard != nil {
 		secrets = append(secrets, s.conn.guard.token)
 	}
