@@ -93,8 +93,13 @@ func (b *boards) audit(ctx context.Context, n *inventory.Node) (bmc.Audit, error
 	x := bmc.Audit{Reasons: map[string]string{}}
 	overIPMI, overRedfish := n.BMC.By("ipmi"), n.BMC.By("redfish")
 	at := cmp.Or(overIPMI, n.BMC)
-	if c := at.Credential; c != nil {
-		x.Username, x.Password = c.Username, c.Password
+	if d, err := b.by(n, at); err == nil { // else it is said by the login
+		switch d := d.(type) {
+		case boardOf[bmc.Endpoint, *bmc.Session]:
+			x.Username, x.Password = d.ep.Username, d.ep.Password
+		case boardOf[redfish.Endpoint, *redfish.Session]:
+			x.Username, x.Password = d.ep.Username, d.ep.Password
+		}
 	}
 	open := bmc.Endpoint{Node: n.Name, Address: bmcAddress(at), Username: x.Username, DeclaredAt: b.cluster.DeclaredAt(at.Range)}
 	if overIPMI == nil {
