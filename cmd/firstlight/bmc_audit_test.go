@@ -68,3 +68,14 @@ func TestBMCAuditPlainHTTP(t *testing.T) {
 		t.Errorf("exit %d, %q:\n%s", code, errs, out)
 	}
 }
+
+// TestBMCAuditFactoryPassword: a declared password that BMCs are delivered with is
+// found, and not printed.
+func TestBMCAuditFactoryPassword(t *testing.T) {
+	r := newRedfishSite(t)
+	r.write("site.hcl", strings.Replace(strings.Replace(driftInventoryText, `"secret"`, `"calvin"`, 1), `"admin"`, `"root"`, 1)+redfishNode("i1", "ipmi", 9))
+	out, errs, code := inProcess(t, "bmc", "audit", r.dir)
+	if code != 1 || !strings.Contains(out, "critical  factory-password  i1") || strings.Contains(out+errs, "calvin") {
+		t.Errorf("exit %d, %q:\n%s", code, errs, out)
+	}
+}

@@ -211,6 +211,7 @@ func (b *BMC) registry(power *powerWorker) *handlers.Registry {
 	r.RegisterFunc(types.CommandAddSELEntry, b.addSELEntry)
 	r.RegisterFunc(types.CommandClearSEL, b.clearSEL)
 	r.RegisterFunc(types.CommandGetSELTime, b.getSELTime)
+	r.RegisterFunc(types.CommandGetSDRRepoInfo, getRepositoryInfo(b.repository(), b.clock()))
 	r.RegisterFunc(types.CommandGetSensorReading, b.getSensorReading)
 	r.RegisterFunc(types.CommandGetDCMIPowerReading, b.getPowerReading)
 	r.RegisterFunc(types.CommandGetSessionInfo, getSessionInfo)

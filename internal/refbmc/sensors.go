@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"math"
 	"slices"
+	"time"
 
 	"github.com/bougou/go-ipmi/pkg/handlers"
 	"github.com/bougou/go-ipmi/pkg/types"
@@ -91,6 +92,22 @@ func (b *BMC) repository() sdrStore {
 		out = append(out, b.Sensors[i].record(uint16(i+3)))
 	}
 	return out
+}
+
+// getRepositoryInfo is Get SDR Repository Info (§33.9). The library's says that the
+// records were changed just now, each time, so that clients throw away what they
+// have read.
+func getRepositoryInfo(records sdrStore, since time.Time) handlers.HandlerFunc {
+	const version, reserves, unknown = 0x51, 0x02, 0xffff
+	reply := binary.LittleEndian.AppendUint16([]byte{version}, uint16(len(records)))
+	reply = binary.LittleEndian.AppendUint16(reply, unknown) // bytes that are free
+	for range 2 {                                            // of the last addition and erasure
+		reply = binary.LittleEndian.AppendUint32(reply, uint32(since.Unix()))
+	}
+	reply = append(reply, reserves)
+	return func(context.Context, *handlers.HandlerContext, []byte) ([]byte, types.CompletionCode, error) {
+		return reply, types.CodeOK, nil
+	}
 }
 
 // getSensorReading is Get Sensor Reading (§35.14).

@@ -180,8 +180,8 @@ func TestFindings(t *testing.T) {
 		}, nil, nil},
 		{"suites not told", func(x *Audit) { x.Exposure.Suites = nil }, nil, []string{"old cipher suites: the bmc does not tell"}},
 		{"plain HTTP", func(x *Audit) { x.Plain = &yes }, []string{"plain-http"}, nil},
-		{"iDRAC8", func(x *Audit) { x.Identity = &Identity{Manufacturer: "Dell Inc.", Firmware: "2.40.40.40"} }, []string{"known-hole CVE-2018-1207"}, nil},
-		{"iDRAC8 by IPMI", func(x *Audit) { x.Identity = &Identity{ManufacturerID: 674, Firmware: "2.52"} }, nil,
+		{"iDRAC8", func(x *Audit) { x.Identity = &Identity{Manufacturer: "Dell Inc.", Firmware: "2.40.40.40"} }, []string{"known-hole CVE-2018-1207", "known-hole CVE-2020-5344"}, nil},
+		{"iDRAC8 by IPMI", func(x *Audit) { x.Identity = &Identity{ManufacturerID: 674, Firmware: "2.52"} }, []string{"known-hole CVE-2020-5344"},
 			[]string{"CVE-2018-1207: firmware 2.52 does not tell whether it is 2.52.52.52, which has the fix (https://nvd.nist.gov/vuln/detail/CVE-2018-1207)"}},
 		{"iDRAC9", func(x *Audit) { x.Identity = &Identity{Manufacturer: "Dell Inc.", Firmware: "3.36.36.36"} }, []string{"known-hole CVE-2020-5344"}, nil},
 		{"iDRAC9 mended", func(x *Audit) { x.Identity = &Identity{ManufacturerID: 674, Firmware: "4.00"} }, nil, nil},
@@ -190,8 +190,14 @@ func TestFindings(t *testing.T) {
 		{"XD670", func(x *Audit) {
 			x.Identity = &Identity{Manufacturer: "HPE", Product: "HPE Cray XD670", Firmware: "1.17"}
 		}, nil, []string{"CVE-2024-54085: firmware 1.17: compare with the maker's bulletin (https://nvd.nist.gov/vuln/detail/CVE-2024-54085)"}},
-		{"MegaRAC", func(x *Audit) { x.Identity = &Identity{ManufacturerID: 20974, Firmware: "13.3"} }, []string{"known-hole CVE-2024-54085"}, nil},
-		{"MegaRAC mended", func(x *Audit) { x.Identity = &Identity{ManufacturerID: 20974, Firmware: "13.5"} }, nil, nil},
+		{"MegaRAC", func(x *Audit) { x.Identity = &Identity{ManufacturerID: 20974, Firmware: "13.3"} }, nil,
+			[]string{"CVE-2024-54085: firmware 13.3: compare with the maker's bulletin (https://nvd.nist.gov/vuln/detail/CVE-2024-54085)"}},
+		{"MegaRAC of ASUS", func(x *Audit) {
+			x.Identity = &Identity{Manufacturer: "ASUSTeK", Product: "Pro WS W790E-SAGE SE", Firmware: "1.1.56"}
+		}, []string{"known-hole CVE-2024-54085"}, nil},
+		{"MegaRAC of ASUS, mended", func(x *Audit) {
+			x.Identity = &Identity{Manufacturer: "ASUSTeK", Product: "Pro WS W790E-SAGE SE", Firmware: "1.1.57"}
+		}, nil, nil},
 		{"nothing told", func(x *Audit) {
 			*x = Audit{Reasons: map[string]string{"ipmi": "port closed", "users": "login refused", "firmware": "login refused", "http": "timeout"}}
 		}, nil, []string{"cipher suites, anonymous logins and K_g: port closed", "users and what they may do: login refused", "firmware: login refused", "Redfish over plain HTTP: timeout"}},

@@ -24,26 +24,30 @@ type BadFirmware struct {
 // use without a password. It is not complete: an empty answer does not mean that a
 // firmware is sound.
 func Holes() []BadFirmware {
-	const megarac = "its Redfish service lets anybody in (AMI MegaRAC)"
-	const megaracSource = "https://nvd.nist.gov/vuln/detail/CVE-2024-54085"
+	const megarac, megaracCVE = "its Redfish service lets anybody in (AMI MegaRAC)", "CVE-2024-54085"
+	nvd := func(cve string) string { return "https://nvd.nist.gov/vuln/detail/" + cve }
 	dell, hpe, asus := []uint32{674}, []uint32{11, 47196}, []uint32{2623}
+	board := func(product, fixed string) BadFirmware {
+		return BadFirmware{Maker: "ASUS", IANA: asus, Product: product, Fixed: fixed, CVE: megaracCVE, What: megarac, Source: nvd(megaracCVE)}
+	}
+	// Makers of servers number MegaRAC's firmware by themselves, and where they say
+	// which has the fix it is in their bulletins, board by board. HPE's for the XD670
+	// is of 2025-03-20.
+	bulletin := func(maker string, iana uint32, product string) BadFirmware {
+		return BadFirmware{Maker: maker, IANA: []uint32{iana}, Product: product, CVE: megaracCVE, What: megarac, Source: nvd(megaracCVE)}
+	}
 	return []BadFirmware{
-		{"Dell", dell, "", "", "", "2.52.52.52", "CVE-2018-1207", "its web server runs what anybody uploads (iDRAC7, iDRAC8)",
-			"https://nvd.nist.gov/vuln/detail/CVE-2018-1207"},
-		{"Dell", dell, "", "", "3.0", "4.00.00.00", "CVE-2020-5344", "a request to its web server runs code (iDRAC9)",
-			"https://nvd.nist.gov/vuln/detail/CVE-2020-5344"},
-		{"HPE|Hewlett", hpe, "", "iLO 4", "", "2.53", "CVE-2017-12542", "a long Connection header passes for a login",
-			"https://nvd.nist.gov/vuln/detail/CVE-2017-12542"},
-		{"HPE|Hewlett", hpe, "", "iLO 5", "", "1.35", "CVE-2018-7105", "it runs code that is sent to it",
-			"https://nvd.nist.gov/vuln/detail/CVE-2018-7105"},
-		// HPE's firmware of 2025-03-20 has the fix; its number is in HPE's bulletin only.
-		{"HPE|Hewlett", hpe, "XD670", "", "", "", "CVE-2024-54085", megarac, megaracSource},
-		{"ASUS", asus, "W790E-SAGE", "", "", "1.1.57", "CVE-2024-54085", megarac, megaracSource},
-		{"ASUS", asus, "W680M-ACE", "", "", "1.1.21", "CVE-2024-54085", megarac, megaracSource},
-		{"ASUS", asus, "WRX90E-SAGE", "", "", "2.1.28", "CVE-2024-54085", megarac, megaracSource},
-		{"ASUS", asus, "WRX80E-SAGE", "", "", "1.34.0", "CVE-2024-54085", megarac, megaracSource},
-		{"American Megatrends", []uint32{20974}, "", "", "12", "12.7", "CVE-2024-54085", megarac, megaracSource},
-		{"American Megatrends", []uint32{20974}, "", "", "13", "13.5", "CVE-2024-54085", megarac, megaracSource},
+		{Maker: "Dell", IANA: dell, Fixed: "2.52.52.52", CVE: "CVE-2018-1207", What: "its web server runs what anybody sends (iDRAC7, iDRAC8)",
+			Source: nvd("CVE-2018-1207")},
+		{Maker: "Dell", IANA: dell, Fixed: "2.65.65.65", CVE: "CVE-2020-5344", What: "a request to its web server runs code (iDRAC7; iDRAC8 before 2.70.70.70)",
+			Source: nvd("CVE-2020-5344")},
+		{Maker: "Dell", IANA: dell, From: "3.0", Fixed: "4.00.00.00", CVE: "CVE-2020-5344", What: "a request to its web server runs code (iDRAC9)",
+			Source: nvd("CVE-2020-5344")},
+		{Maker: "HPE|Hewlett", IANA: hpe, Version: "iLO 4", Fixed: "2.53", CVE: "CVE-2017-12542", What: "a long header passes for a login",
+			Source: nvd("CVE-2017-12542")},
+		board("W790E-SAGE", "1.1.57"), board("W680M-ACE", "1.1.21"), board("WRX90E-SAGE", "2.1.28"), board("WRX80E-SAGE", "1.34.0"),
+		bulletin("HPE|Hewlett", 47196, "XD670"), bulletin("American Megatrends", 20974, ""), bulletin("GIGA-BYTE|GIGABYTE", 15370, ""),
+		bulletin("ASRockRack|ASRock Rack", 49622, ""),
 	}
 }
 

@@ -14,44 +14,56 @@ import (
 	"firstlight/internal/refbmc"
 )
 
-// TestConsoleIpmitool has ipmitool open the console of our BMC.
-func TestConsoleIpmitool(t *testing.T) {
-	bin, err := exec.LookPath("ipmitool")
-	if err != nil {
-		t.Skip("needs ipmitool")
-	}
-	if _, err := exec.LookPath("script"); err != nil {
-		t.Skip("needs script (Debian package bsdutils)")
-	}
-	port := &serialPort{}
-	r := startRef(t, &refbmc.BMC{Console: port.attach})
-	ctx, cancel := context.WithTimeout(t.Context(), 60*time.Second)
-	defer cancel()
-	// script gives it the terminal that it wants.
-	cmd := exec.CommandContext(ctx, "script", "-qfec", fmt.Sprintf("%s -I lanplus -C 17 -H 127.0.0.1 -p %d -U %s -E sol activate", bin, r.addr.Port(), testUser), "/dev/null")
-	cmd.Env = append(os.Environ(), "IPMI_PASSWORD="+plantedPassword)
-	in, err := cmd.StdinPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	var shown lockedBuffer
-	cmd.Stdout, cmd.Stderr = &shown, &shown
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	eventually(t, "ipmitool is attached", func() bool { return strings.Contains(shown.String(), "SOL Session operational") })
-	for i := range 20 {
-		port.print(fmt.Sprintf("line %d\r\n", i))
-	}
-	eventually(t, "ipmitool shows the last line", func() bool { return strings.Contains(shown.String(), "line 19\r\n") })
-	io.WriteString(in, "typed\r")
-	eventually(t, "the machine gets what was typed", func() bool { got, _ := port.got(); return got == "typed\r" })
-	io.WriteString(in, "~.")
-	if err := cmd.Wait(); err != nil && !strings.Contains(shown.String(), "terminated ipmitool") {
-		t.Errorf("ipmitool: %v\n%s", err, shown.String())
-	}
-	if got := strings.Count(shown.String(), "line 1\r\n"); got != 1 {
-		t.Errorf("line 1 was shown %d times:\n%s", got, shown.String())
+// TestConsoleTools has foreign clients open the console of our BMC.
+func TestConsoleTools(t *testing.T) {
+	for _, tool := range []struct{ name, args, attached, leave string }{
+		{"ipmitool", "-I lanplus -C 17 -H 127.0.91.7 -U " + testUser + " -E sol activate", "SOL Session operational", "~."},
+		{"ipmiconsole", "-I 17 -l OPERATOR -h 127.0.91.7 -u " + testUser + " -p " + plantedPassword, "SOL established", "&."},
+	} {
+		t.Run(tool.name, func(t *testing.T) {
+			bin, err := exec.LookPath(tool.name)
+			if err != nil {
+				t.Skip("needs " + tool.name)
+			}
+			if _, err := exec.LookPath("script"); err != nil {
+				t.Skip("needs script (Debian package bsdutils)")
+			}
+			if os.Getuid() != 0 {
+				t.Skip("needs root, for ipmiconsole knows port 623 only")
+			}
+			port := &serialPort{}
+			startRef(t, &refbmc.BMC{Listen: "127.0.91.7:623", Console: port.attach})
+			ctx, cancel := context.WithTimeout(t.Context(), 60*time.Second)
+			defer cancel()
+			// script gives it the terminal that it wants.
+			cmd := exec.CommandContext(ctx, "script", "-qfec", bin+" "+tool.args, "/dev/null")
+			cmd.Env = append(os.Environ(), "IPMI_PASSWORD="+plantedPassword)
+			in, err := cmd.StdinPipe()
+			if err != nil {
+				t.Fatal(err)
+			}
+			var shown lockedBuffer
+			cmd.Stdout, cmd.Stderr = &shown, &shown
+			if err := cmd.Start(); err != nil {
+				t.Fatal(err)
+			}
+			eventually(t, "it is attached", func() bool { return strings.Contains(shown.String(), tool.attached) })
+			for i := range 20 {
+				port.print(fmt.Sprintf("line %d\r\n", i))
+			}
+			eventually(t, "it shows the last line", func() bool { return strings.Contains(shown.String(), "line 19\r\n") })
+			io.WriteString(in, "typed\r")
+			eventually(t, "the machine gets what was typed", func() bool { got, _ := port.got(); return got == "typed\r" })
+			io.WriteString(in, tool.leave)
+			_ = cmd.Wait() // their statuses differ
+			if ctx.Err() != nil {
+				t.Errorf("it did not leave:\n%s", shown.String())
+			}
+			if got := strings.Count(shown.String(), "line 1\r\n"); got != 1 {
+				t.Errorf("line 1 was shown %d times:\n%s", got, shown.String())
+			}
+			eventually(t, "the line is given back", func() bool { port.mu.Lock(); defer port.mu.Unlock(); return port.ended })
+		})
 	}
 }
 

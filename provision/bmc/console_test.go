@@ -258,3 +258,41 @@ func TestConsoleRefused(t *testing.T) {
 	}
 	x.Close()
 }
+
+// TestManyConsoles has a rack row's consoles open at once, over one socket.
+func TestManyConsoles(t *testing.T) {
+	const count = 100
+	c := &Client{Concurrency: 16}
+	ports := make([]*serialPort, count)
+	shown := make([]lockedBuffer, count)
+	consoles := make([]*Console, count)
+	var wg sync.WaitGroup
+	for i := range count {
+		ports[i] = &serialPort{}
+		r := startRef(t, &refbmc.BMC{Console: ports[i].attach})
+		wg.Go(func() {
+			x, err := c.OpenConsole(t.Context(), endpoint(r.addr), false, func(b []byte) { shown[i].Write(b) })
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			consoles[i] = x
+		})
+	}
+	wg.Wait()
+	if t.Failed() {
+		return
+	}
+	for i, p := range ports {
+		p.print(fmt.Sprintf("node %d\r\n", i))
+	}
+	for i := range shown {
+		eventually(t, fmt.Sprint("what node ", i, " shows"), func() bool { return shown[i].String() == fmt.Sprintf("node %d\r\n", i) })
+	}
+	for _, x := range consoles {
+		wg.Go(x.Close)
+	}
+	wg.Wait()
+	nothingHeld(t, c)
+	t.Logf("%+v", c.Stats())
+}

@@ -163,3 +163,40 @@ func sameSensors(t *testing.T, got Sensors, printed string) {
 		t.Errorf("%d numeric sensors, inlet %v, watts %v; want 4, -3, 5120; ipmitool prints\n%s", n, got.Inlet, got.Watts, printed)
 	}
 }
+
+// TestFreeIPMI has FreeIPMI's tools read our BMC: they are stricter than ipmitool.
+func TestFreeIPMI(t *testing.T) {
+	b := richBMC()
+	r := startRef(t, b)
+	b.LogEvent(1, 0x30, 0x01, [3]byte{0x59, 46, 45})
+	tests := []struct {
+		tool string
+		args []string
+		want []string
+	}{
+		{"ipmi-sel", []string{"--comma-separated-output"}, []string{"Inlet Temp,Temperature,Upper Critical - going high ; Sensor Reading = 46.00 C ; Threshold = 45.00 C"}},
+		{"ipmi-sensors", []string{"--comma-separated-output"}, []string{"Power Unit,Power Unit,N/A,N/A,'Power Off/Power Down'", "Inlet Temp,Temperature,-3.00,C,'OK'",
+			"GPU1 Temp,Temperature,93.00,C,'At or Above (>=) Upper Critical Threshold'", "Total Power,Other Units Based Sensor,5120.00,W,'OK'", "FAN 1,Fan,N/A,RPM,N/A"}},
+		{"ipmi-fru", nil, []string{"FRU Board Serial Number: SN0042-B", "FRU Product Serial Number: SN0042"}},
+		{"ipmi-dcmi", []string{"--get-system-power-statistics"}, []string{"Current Power                        : 5120 Watts", "Power Measurement                    : Active"}},
+	}
+	for _, tt := range tests {
+		bin, err := exec.LookPath(tt.tool)
+		if err != nil {
+			t.Skip("needs " + tt.tool + " (Debian package freeipmi-tools)")
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), 60*time.Second)
+		args := append(tt.args, "-h", r.addr.String(), "-D", "LAN_2_0", "-I", "17", "-l", "OPERATOR", "-u", testUser, "-p", plantedPassword)
+		if tt.tool != "ipmi-dcmi" {
+			args = append(args, "--sdr-cache-directory="+t.TempDir(), "--quiet-cache")
+		}
+		cmd := exec.CommandContext(ctx, bin, args...)
+		out, err := cmd.CombinedOutput()
+		cancel()
+		for _, want := range tt.want {
+			if err != nil || !strings.Contains(string(out), want) {
+				t.Errorf("%s: %v; want %q in\n%s", tt.tool, err, want, out)
+			}
+		}
+	}
+}
