@@ -332,7 +332,7 @@ func (e *engine) portInfo(n *swept, num int, info *mad.PortInfo) {
 	p := n.port(num)
 	p.Info = info
 	if n.Kind != Switch {
-		p.LID, p.LMC = int(info.LID), int(info.LMC)
+		p.LID = int(info.LID)
 	}
 	if info.PhysState != mad.PhysLinkUp {
 		return // what a dark port last ran at says nothing

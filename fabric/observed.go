@@ -57,7 +57,6 @@ type Port struct {
 	Num   int    // from 1
 	GUID  uint64 // PortInfo of an adapter's port; a switch's ports have none of their own
 	LID   int    // of an adapter's port
-	LMC   int
 	Width int    // active lanes: 1, 2, 4, 8 or 12; 0 is not known
 	Speed string // active speed of a lane, as "NDR"; "" is not known
 	Peer  *Port  // nil: nothing behind it

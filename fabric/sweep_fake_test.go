@@ -19,6 +19,7 @@ type fake struct {
 	twice  bool    // every answer comes twice, with a packet of nonsense between
 	broken error   // what Send gives after some requests
 	after  int
+	agents bool   // it answers by LID, too
 	spoil  []byte // how answers are spoilt, by three bytes each: see spoiled
 
 	mu      sync.Mutex
@@ -150,11 +151,11 @@ func (f *fake) spoiled(p *mad.Packet) {
 	f.spoil = f.spoil[3:]
 }
 
-// reply answers a directed route; there is no performance management.
+// reply answers a directed route.
 func (f *fake) reply(p *mad.Packet) (mad.Packet, bool) {
 	s, err := mad.ParseSMP(p.MAD[:])
 	if err != nil {
-		return mad.Packet{}, false
+		return f.general(p)
 	}
 	at := fakeEnd{f.root, 1}
 	for i, port := range s.Path {
@@ -201,6 +202,24 @@ func (f *fake) reply(p *mad.Packet) (mad.Packet, bool) {
 	}
 	out := mad.Packet{LID: mad.PermissiveLID}
 	mad.AppendSMP(out.MAD[:0], s)
+	return out, true
+}
+
+// general answers for whoever is asked by LID, where there are such agents at all:
+// every counter is zero, and so is every register.
+func (f *fake) general(p *mad.Packet) (mad.Packet, bool) {
+	h, err := mad.ParseHeader(p.MAD[:])
+	if err != nil || !f.agents {
+		return mad.Packet{}, false
+	}
+	out := *p
+	out.MAD[3] = byte(mad.MethodGetResp)
+	if h.Class == mad.ClassVendor && h.Attribute == mad.AttrGeneralInfo {
+		copy(mad.VendorData(&out.MAD), mad.AppendGeneralInfo(nil, mad.GeneralInfo{Registers: true}))
+	}
+	if h.Class == mad.ClassPerf && h.Attribute == mad.AttrClassPortInfo {
+		copy(mad.PerfData(&out.MAD), mad.AppendClassPortInfo(nil, mad.ClassPortInfo{CapabilityMask: 1 << 9}))
+	}
 	return out, true
 }
 

@@ -6,6 +6,8 @@ import (
 	"encoding/gob"
 	"testing"
 	"time"
+
+	"firstlight/fabric/mad"
 )
 
 // FuzzSweep spoils the answers of a small fabric. Whatever they say, the sweep ends
@@ -16,6 +18,7 @@ func FuzzSweep(f *testing.F) {
 	f.Add([]byte{5, 64 + 12, 0x30, 3, 64 + 19, 0xff, 0, 64 + 33, 0xf0, 2, 17, 1, 0, 3, 9})
 	f.Add(bytes.Repeat([]byte{0, 5, 0x0c}, 40))
 	f.Add(bytes.Repeat([]byte{1, 64 + 19, 7}, 40))
+	f.Add(append(bytes.Repeat([]byte{60, 16, 0}, 1), 0, 36+85, 0x50, 0, 36+166, 1, 0, 37, 3, 0, 36+111, 0x0f))
 	c := tinySite()
 	d := Declare(c, c.Fabrics["f"])
 	f.Fuzz(func(t *testing.T, spoil []byte) {
@@ -25,7 +28,8 @@ func FuzzSweep(f *testing.F) {
 		plug(b, 2, sw, 4)
 		plug(fakeHCA(0x300, "n1 mlx5_0"), 1, b, 3)
 		root.pkeys[0] = 0xffff
-		found, err := run(t, &fake{root: root, spoil: bytes.Clone(spoil)}, Sweep{PKeys: true, Counters: true, Timeout: 2 * time.Millisecond, Attempts: 1, Deadline: time.Second})
+		root.info.VendorID, sw.info.VendorID, b.info.VendorID = mad.VendorNVIDIA, mad.VendorNVIDIA, mad.VendorNVIDIA
+		found, err := run(t, &fake{root: root, agents: true, spoil: bytes.Clone(spoil)}, Sweep{PKeys: true, Counters: true, Modules: true, Timeout: 2 * time.Millisecond, Attempts: 1, Deadline: time.Second})
 		if found == nil {
 			if err == nil {
 				t.Error("nothing was found, and no error says why")
@@ -35,7 +39,9 @@ func FuzzSweep(f *testing.F) {
 		d.Judge(found.Observed, Known{})
 		Structural(found.Observed)
 		for _, l := range found.Links() {
-			JudgeLink(l, d.Names(found.Observed, Known{}))
+			names := d.Names(found.Observed, Known{})
+			JudgeLink(l, names)
+			DefaultLimits().JudgeModules(l, names)
 		}
 		for _, u := range found.Unanswered {
 			if u.String() == "" {

@@ -206,7 +206,7 @@ func (p *dump) linkComment(a, b *Port, rest string) error {
 		if a.LID, err = numberAfter(own, " lid "); err != nil {
 			return err
 		}
-		if a.LMC, err = numberAfter(own, " lmc "); err != nil {
+		if _, err = numberAfter(own, " lmc "); err != nil {
 			return err
 		}
 	}

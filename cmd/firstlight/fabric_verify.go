@@ -25,7 +25,8 @@ func (a *app) fabricVerifyCommand() *cobra.Command {
 		Short: "Hold the fabric that is there against the declared cables",
 		Long: `Read the fabric as fabric discover does, from this machine's InfiniBand ports or
 from a dump, hold it against the cables that the inventory declares, and print a
-line for everything there is to do, in the order of racks and units.
+line for everything there is to do, in the order of racks and units. Where it
+declares partitions, the P_Key tables of a live fabric are held against them, too.
 Cables in each other's place are one line, and so is a node without power.
 
 Nodes and switches are known by their declared GUIDs, and those that inspection of
