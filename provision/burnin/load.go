@@ -221,6 +221,7 @@ const (
 	FaultHang    FaultKind = "hang"     // no word any more
 	FaultCrash   FaultKind = "crash"    // the process ends without a word
 	FaultHot     FaultKind = "hot"      // readings above every limit
+	FaultMemory  FaultKind = "memory"   // a memory cell whose Bit is stuck at one
 )
 
 // EventKind is what a worker tells.
