@@ -41,6 +41,7 @@ var rules = []rule{
 		{"internal/refbmc", "verbs are tested against a BMC that is ours"},
 	}},
 	{pkg: "cmd/firstlight-agent", may: []edge{
+		{"provision/acceptance", "leaf: the engines, verdicts and JUnit form of a burn-in"},
 		{"fabric", "the probes that run on the node"},
 		{"fabric/roce", "the node's Ethernet and RoCE state"},
 		{"provision/agent", "its work on the node"},
@@ -51,8 +52,10 @@ var rules = []rule{
 		{"internal/refbmc", "a simulated node's BMC"},
 		{"internal/simrack/fabricsim", "the adapters of a node have the GUIDs that its simulated fabric gives them"},
 		{"inventory", "what to simulate"},
+		{"provision/acceptance", "leaf: the engine that a simulated node computes with"},
 		{"provision/agent", "simulated nodes run the real agent"},
 		{"provision/agent/api", "and speak its protocol"},
+		{"provision/burnin", "the faults that a simulated GPU has"},
 	}},
 	{pkg: "internal/simrack/fabricsim", may: []edge{
 		{"fabric/mad", "simulated switches answer real datagrams"},
@@ -106,6 +109,7 @@ var rules = []rule{
 	}},
 	{pkg: "provision/agent", may: []edge{
 		{"fabric/roce", "the node's Ethernet and RoCE state"},
+		{"provision/acceptance", "leaf: the engines and verdicts of a burn-in"},
 		{"provision/agent/api", "what both sides share"},
 		{"provision/burnin", "GPU health and load"},
 	}, tests: []edge{

@@ -325,3 +325,44 @@ func (w *watch) take() []Trouble {
 	w.trouble = nil
 	return t
 }
+
+// Seed is that of a burn-in that nobody gives another: nodes that share one have
+// the same right answers, and can be compared.
+const Seed = 0x6669727374
+
+// Continues says why a burn-in is not an earlier part of this one; "" when it
+// is.
+func (b *Burn) Continues(e acceptance.Engine, stages []Stage) string {
+	if b.Engine != e {
+		return fmt.Sprintf("by the %s engine", b.Engine)
+	}
+	if len(b.Stages) > len(stages) {
+		return "it has other stages"
+	}
+	for i, s := range b.Stages {
+		if s.Stage.Name != stages[i].Name || s.Stage.Seconds != stages[i].Seconds {
+			return fmt.Sprintf("its stage %d is %s of %.0f s", i+1, s.Stage.Name, s.Stage.Seconds)
+		}
+	}
+	return ""
+}
+
+// Coverage adds up what all GPUs did: iterations, FLOPs and bytes verified, and
+// the GPU-hours that it took.
+func (b *Burn) Coverage() (c Coverage, hours float64) {
+	for _, s := range b.Stages {
+		for _, g := range s.GPUs {
+			for _, l := range g.Loads {
+				c.add(l.Cover)
+			}
+		}
+	}
+	return c, c.Seconds / 3600
+}
+
+// Covered is Coverage in words.
+func (b *Burn) Covered() string {
+	c, hours := b.Coverage()
+	return fmt.Sprintf("%s verified bit for bit, %s of memory swept, %.3g GPU-hours by the %s engine",
+		quantity(c.FLOPs, "FLOP"), quantity(float64(c.Bytes), "B"), hours, b.Engine)
+}

@@ -122,7 +122,9 @@ func (c *collector) work(ctx context.Context, start Starter) {
 	err = w.Wait()
 	stopped := ctx.Err() != nil
 	switch {
-	case killed || c.load.Trouble != "" || stopped && err == nil:
+	case c.load.Trouble != "":
+	case stopped && (killed || err == nil) && c.said == "":
+		c.load.Begun-- // what it did counts; the phase is to be done again
 	case c.said != "":
 		c.trouble("%s", c.said)
 	case !c.done:

@@ -11,6 +11,7 @@ import (
 	"os/exec"
 	"strings"
 	"sync"
+	"syscall"
 	"time"
 )
 
@@ -52,6 +53,8 @@ func Process(command ...string) Starter {
 		}
 		tail := &tailBuffer{most: errorTail}
 		cmd.Stdout, cmd.Stderr, cmd.WaitDelay = out, tail, endsWithin
+		// A Ctrl-C at the terminal is for us: we have the workers report first.
+		cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 		err = cmd.Start()
 		out.Close()
 		if err != nil {
