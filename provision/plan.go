@@ -174,7 +174,7 @@ func (s *PlanStep) decide(r *facetReader, n *inventory.Node, known Node) {
 // cost adds up what seeking the missing proofs does to the node.
 func (s *PlanStep) cost(n *inventory.Node, known Node, missing []State, lab bool) {
 	switch first := missing[0]; {
-	case first == Matched || first == Validated:
+	case first == Matched || first == Validated || first == BurnedIn && burnInParts(n) != nil:
 		s.Disruption.PowerCycles++
 		s.Reasons = append(s.Reasons, "it is power-cycled only if its agent no longer answers")
 	case first == Provisioned && known.Boot != nil && known.Boot.Home != nil:
@@ -203,11 +203,22 @@ func (s *PlanStep) cost(n *inventory.Node, known Node, missing []State, lab bool
 		case BurnIn:
 			s.Disruption.BurnInS = burnInTime(n).Seconds()
 			s.DurationS += s.Disruption.BurnInS
-			for _, b := range burnInStages(n) {
-				s.Reasons = append(s.Reasons, fmt.Sprintf("burn-in %s %s (%s) is declared; this version cannot run it and the node will stop there", b.Name, b.Want, b.Source))
+			if len(burnInParts(n)) > 1 {
+				s.Disruption.PowerCycles++
+				s.Reasons = append(s.Reasons, "a cold power cycle lies between its quick burn-in and its soak")
+				s.DurationS += bootEstimate(lab).Seconds()
 			}
 		}
 	}
+}
+
+// bootEstimate is what booting the image takes.
+func bootEstimate(lab bool) time.Duration {
+	st, _ := StageOf(Provisioned)
+	if lab {
+		return st.InLab
+	}
+	return st.Estimate
 }
 
 func (s PlanStep) held(reason string) PlanStep {

@@ -57,11 +57,13 @@ type Discovered struct {
 	Detail string    `json:"detail,omitempty"`
 }
 
-// States that say that a person is needed.
+// States that the report treats apart: those that say that a person is needed,
+// the last one, and the one before it.
 const (
 	stateFailed      = "failed"
 	stateQuarantined = "quarantined"
 	stateReady       = "ready"
+	stateBurnedIn    = "burned-in"
 )
 
 // Counts are the nodes by what the reader wants to know first.
