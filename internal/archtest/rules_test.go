@@ -39,6 +39,7 @@ var rules = []rule{
 	}, tests: []edge{
 		{"internal/ibsimtest", "the import and fabric verbs are tested on a simulated fabric"},
 		{"internal/refbmc", "verbs are tested against a BMC that is ours"},
+		{"provision/burnin", "faults of simulated GPUs"},
 	}},
 	{pkg: "cmd/firstlight-agent", may: []edge{
 		{"provision/acceptance", "leaf: the engines, verdicts and JUnit form of a burn-in"},

@@ -1,0 +1,69 @@
+package main
+
+import (
+	"encoding/json"
+	"path/filepath"
+	"testing"
+
+	"firstlight/internal/simrack"
+	"firstlight/provision"
+	"firstlight/provision/acceptance"
+	"firstlight/provision/burnin"
+	"firstlight/provision/journal"
+)
+
+// testBurnIn burns in simulated nodes with the reference engine, a cold power
+// cycle between the stages: a faulty GPU sends its node to quarantine, with the
+// GPU, the SM and the reading named, and the report says on its face what
+// computed.
+func testBurnIn(t *testing.T) {
+	r := newFaultRig(t, rackSpec{nodes: 3, deadlines: map[string]string{"burned-in": "10m", "provisioned": "2m"},
+		hardware: "  gpu {\n    pci_id = \"10de:2335\"\n    count  = 2\n  }\n",
+		burn:     "\n    gemm      = \"1s\"\n    hbm_sweep = true\n  ", accept: "  rack {\n    soak = \"2s\"\n  }\n"},
+		simrack.Fault{Node: "node-2", Kind: simrack.BadGPU, GPU: &burnin.Fault{Kind: burnin.FaultBitFlip, GPU: 1, SM: 5, Bit: 3, After: 4}},
+		simrack.Fault{Node: "node-3", Kind: simrack.BadGPU, GPU: &burnin.Fault{Kind: burnin.FaultMemory, GPU: 0, Bit: 40}})
+	o := r.cli("plan")
+	wantText(t, "plan", o.stdout, "a cold power cycle lies between its quick burn-in and its soak", "costs 2 power cycles each, 1 reboot each, burn-in 3s")
+	o = r.apply(1)
+	wantText(t, "apply", lineOf(o.stderr, "node-2: quarantined: "), "burn-in.gemm.exact: found 1 wrong; the first in iteration 4", "XOR 00000008",
+		"look at GPU 1 (0000:", ", SM 5", "burn-in.soak not run")
+	wantText(t, "apply", lineOf(o.stderr, "node-3: quarantined: "), "burn-in.hbm_sweep.exact: found", "XOR 0000010000000000", "look at GPU 0 (0000:", ", memory")
+	r.wantStates(provision.Ready, provision.Quarantined, provision.Quarantined)
+	if c := r.rack.Counters("node-1"); c.PowerOns != 2 || c.PowerOffs != 1 || c.PowerCycles != 0 || c.AgentReboots != 1 {
+		t.Errorf("node-1: %+v; want 2 power-ons, 1 power-off, 1 reboot", c)
+	}
+	r.wantBurnInReport()
+	// It stays where it is until a person says otherwise.
+	r.apply(1)
+	r.wantStates(provision.Ready, provision.Quarantined, provision.Quarantined)
+	r.wantPower(2, 1, 0, 1)
+	if o := r.cli("release", "node-2"); o.code != 0 {
+		t.Errorf("release exits %d: %s", o.code, o.stderr)
+	}
+}
+
+// wantBurnInReport holds what a reader of the report sees of the burn-in, and
+// that what was measured is kept.
+func (r *faultRig) wantBurnInReport() {
+	r.Helper()
+	var report acceptance.Report
+	r.must(json.Unmarshal([]byte(r.cli("report", "-json").stdout), &report))
+	var proof *acceptance.Evidence
+	for _, s := range report.Nodes[0].History {
+		if s.State == string(provision.BurnedIn) {
+			proof = s.Proof
+		}
+	}
+	if proof == nil || proof.Engine != acceptance.EngineReference || !proof.Lab || len(proof.Data) != 2 {
+		r.Fatalf("node-1's burn-in: %+v", proof)
+	}
+	for _, digest := range proof.Data {
+		raw, err := journal.Evidence{Dir: filepath.Join(r.dir, ".firstlight", "evidence")}.Get(digest)
+		r.must(err)
+		var b burnin.Burn
+		r.must(json.Unmarshal(raw, &b))
+		if c, hours := b.Coverage(); c.FLOPs == 0 || hours <= 0 || len(b.GPUs) != 2 {
+			r.Errorf("data %s: %+v", digest, b)
+		}
+	}
+}
