@@ -2,6 +2,7 @@ package main
 
 import (
 	"encoding/json"
+	"os"
 	"path/filepath"
 	"testing"
 
@@ -33,6 +34,9 @@ func testBurnIn(t *testing.T) {
 		t.Errorf("node-1: %+v; want 2 power-ons, 1 power-off, 1 reboot", c)
 	}
 	r.wantBurnInReport()
+	page, err := os.ReadFile(filepath.Join(r.dir, ".firstlight", "report", "index.html"))
+	r.must(err)
+	wantText(t, "report", string(page), "REFERENCE ENGINE", "Burn-in, sampled each second", "Throughput", ", SM 5")
 	// It stays where it is until a person says otherwise.
 	r.apply(1)
 	r.wantStates(provision.Ready, provision.Quarantined, provision.Quarantined)

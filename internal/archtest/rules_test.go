@@ -30,6 +30,7 @@ var rules = []rule{
 		{"provision/acceptance", "the signer and the report verb"},
 		{"provision/agent/api", "wires the hub's reports to the engine"},
 		{"provision/agent/hub", "serves the nodes' agents during apply"},
+		{"provision/burnin", "what nodes measured in their burn-in, for verdicts over all of them and for the report"},
 		{"provision/bmc", "the power verb; wired into the engine as its power"},
 		{"provision/bmc/pacing", "leaf: prints the waves of a plan"},
 		{"provision/bmc/redfish", "the same, for nodes whose BMC is declared to speak Redfish"},
@@ -39,7 +40,6 @@ var rules = []rule{
 	}, tests: []edge{
 		{"internal/ibsimtest", "the import and fabric verbs are tested on a simulated fabric"},
 		{"internal/refbmc", "verbs are tested against a BMC that is ours"},
-		{"provision/burnin", "faults of simulated GPUs"},
 	}},
 	{pkg: "cmd/firstlight-agent", may: []edge{
 		{"provision/acceptance", "leaf: the engines, verdicts and JUnit form of a burn-in"},

@@ -90,7 +90,7 @@ func (n NodeReport) junit() junitSuite {
 	outcome := junitCase{Class: n.Name, Name: "node ready", Time: "0.000"}
 	switch {
 	case n.State == stateReady:
-	case n.failed():
+	case n.Failed():
 		outcome.Failure = &junitFailure{Message: strings.TrimSuffix(n.State+": "+n.Reason, ": ")}
 	default:
 		outcome.Skipped = &junitSkipped{Message: strings.TrimSuffix("not finished: "+n.State+": "+n.Reason, ": ")}

@@ -26,16 +26,17 @@ type Report struct {
 
 // NodeReport is one node's way through its lifecycle.
 type NodeReport struct {
-	Name    string `json:"name"`
-	Rack    string `json:"rack,omitempty"`
-	Unit    int    `json:"unit,omitempty"`
-	Serial  string `json:"serial,omitempty"`
-	Image   string `json:"image,omitempty"` // name and digest
-	Power   string `json:"power,omitempty"`
-	State   string `json:"state"`
-	Reason  string `json:"reason,omitempty"` // why it failed or waits
-	History []Span `json:"history"`          // of the present bring-up, oldest first
-	Record  string `json:"record,omitempty"` // digest of the signed record
+	Name    string  `json:"name"`
+	Rack    string  `json:"rack,omitempty"`
+	Unit    int     `json:"unit,omitempty"`
+	Serial  string  `json:"serial,omitempty"`
+	Image   string  `json:"image,omitempty"` // name and digest
+	Power   string  `json:"power,omitempty"`
+	State   string  `json:"state"`
+	Reason  string  `json:"reason,omitempty"` // why it failed or waits
+	History []Span  `json:"history"`          // of the present bring-up, oldest first
+	Record  string  `json:"record,omitempty"` // digest of the signed record
+	Charts  []Chart `json:"-"`                // of what its burn-in sampled
 }
 
 // Span is one state entered, and what it took to enter it.
@@ -81,7 +82,7 @@ func (r Report) Counts() Counts {
 		switch {
 		case n.State == stateReady:
 			c.Ready++
-		case n.failed():
+		case n.Failed():
 			c.Failed++
 		default:
 			c.Unfinished++
@@ -90,7 +91,8 @@ func (r Report) Counts() Counts {
 	return c
 }
 
-func (n NodeReport) failed() bool { return n.State == stateFailed || n.State == stateQuarantined }
+// Failed reports that a person is needed.
+func (n NodeReport) Failed() bool { return n.State == stateFailed || n.State == stateQuarantined }
 
 // Problem is one check that did not pass on a node that is not ready.
 type Problem struct {

@@ -25,7 +25,7 @@ type Series struct {
 // Point is one sample at a time, in the steps in which it is kept.
 type Point struct {
 	At       int64  // seconds since the burn-in began
-	TFLOPs   int64  // tenths
+	TFLOPs   int64  // thousandths: a CPU in place of a GPU has a few of them
 	GBps     int64  //
 	Power    int64  // W
 	Temp     int64  // °C
@@ -57,7 +57,7 @@ func pointAt(at int64, s Sample) Point {
 		}
 		return int64(math.Round(v))
 	}
-	return Point{at, step(10 * s.TFLOPs), step(s.GBps), step(s.Power), step(s.Temp), step(s.Memory), step(s.Clock), s.Throttle}
+	return Point{at, step(1000 * s.TFLOPs), step(s.GBps), step(s.Power), step(s.Temp), step(s.Memory), step(s.Clock), s.Throttle}
 }
 
 // Add appends a sample taken that many seconds after the beginning. One in the

@@ -2,6 +2,7 @@ package burnin
 
 import (
 	"encoding/json"
+	"math"
 	"math/rand/v2"
 	"testing"
 
@@ -58,7 +59,7 @@ func TestSeries(t *testing.T) {
 	add(3599, Sample{Temp: 99}) // before the last
 	add(3601, Sample{Temp: 31, Clock: 345})
 	got, err := s.Points()
-	want := []Point{{At: 0, TFLOPs: 7313, Power: 690, Temp: 61, Throttle: 1 << 63}, {At: 1, TFLOPs: 7313, Power: 690, Temp: 61, Throttle: 1 << 63},
+	want := []Point{{At: 0, TFLOPs: 731260, Power: 690, Temp: 61, Throttle: 1 << 63}, {At: 1, TFLOPs: 731260, Power: 690, Temp: 61, Throttle: 1 << 63},
 		{At: 3600, Temp: 30, Clock: 345}, {At: 3601, Temp: 31, Clock: 345}}
 	if diff := cmp.Diff(want, got); diff != "" || err != nil {
 		t.Errorf("Points() (-want +got): %v\n%s", err, diff)
@@ -86,10 +87,10 @@ func FuzzSeries(f *testing.F) {
 		}
 		again := &Series{}
 		for _, p := range points {
-			if p.At >= 1<<52 || p.TFLOPs != int64(float64(p.TFLOPs)/10*10) {
+			if p.At >= 1<<52 || p.TFLOPs != int64(math.Round(1000*(float64(p.TFLOPs)/1000))) {
 				return // finer than a float64 carries
 			}
-			if err := again.Add(p.At, Sample{float64(p.TFLOPs) / 10, float64(p.GBps), float64(p.Power), float64(p.Temp), float64(p.Memory), float64(p.Clock), p.Throttle}); err != nil {
+			if err := again.Add(p.At, Sample{float64(p.TFLOPs) / 1000, float64(p.GBps), float64(p.Power), float64(p.Temp), float64(p.Memory), float64(p.Clock), p.Throttle}); err != nil {
 				t.Fatal(err)
 			}
 		}
