@@ -113,6 +113,7 @@ func (s *site) report(known provision.Known) acceptance.Report {
 		r.Discovered = append(r.Discovered, acceptance.Discovered{MAC: d.MAC, Seen: d.Last, Detail: d.Detail})
 	}
 	r.Fabric = s.fabricReport()
+	s.judgeBurnIns(&r)
 	return r
 }
 

@@ -31,6 +31,21 @@ func (s *site) burns(ev *acceptance.Evidence) []*burnin.Burn {
 	return out
 }
 
+// judgeBurnIns compares the last burn-ins of all nodes.
+func (s *site) judgeBurnIns(r *acceptance.Report) {
+	var all []burnin.NodeBurn
+	for _, n := range r.Nodes {
+		b := burnin.NodeBurn{Node: n.Name}
+		for _, span := range n.History {
+			if burns := s.burns(span.Proof); burns != nil {
+				b.Burns, b.Bad = burns, span.Proof.Verdict() == acceptance.Fail
+			}
+		}
+		all = append(all, b)
+	}
+	r.BurnIn = burnin.Judge(all)
+}
+
 // addCharts plots what the nodes' last burn-ins sampled.
 func (s *site) addCharts(r *acceptance.Report) {
 	left := mostCharted

@@ -59,6 +59,9 @@ func (r Report) WriteJUnit(w io.Writer) error {
 	if r.Fabric != nil {
 		suites = append(suites, r.Fabric.junit())
 	}
+	if r.BurnIn != nil {
+		suites = append(suites, r.BurnIn.junit(r.Made))
+	}
 	for _, s := range suites {
 		out.Suites = append(out.Suites, s)
 		out.Tests += s.Tests

@@ -22,6 +22,8 @@ type Report struct {
 	Discovered []Discovered `json:"discovered,omitempty"`
 	// Fabric is the last reading of the fabric; nil: none.
 	Fabric *FabricReport `json:"fabric,omitempty"`
+	// BurnIn is what all burn-ins say together; nil: there was none.
+	BurnIn *FleetBurnIn `json:"burn_in,omitempty"`
 }
 
 // NodeReport is one node's way through its lifecycle.

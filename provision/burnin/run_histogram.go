@@ -32,14 +32,31 @@ func (h Histogram) Count() int {
 
 // Quantile is the time below which a share of the iterations took, in
 // microseconds; 0 of none.
-func (h Histogram) Quantile(share float64) float64 {
-	left := int(math.Ceil(share * float64(h.Count())))
+func (h Histogram) Quantile(share float64) float64 { return h.Quantiles([]float64{share})[0] }
+
+// Quantiles are those of some shares, which ascend.
+func (h Histogram) Quantiles(shares []float64) []float64 {
+	out := make([]float64, len(shares))
+	count, below, at := float64(h.Count()), 0, 0
 	for _, bin := range slices.Sorted(maps.Keys(h)) {
-		if left -= h[bin]; left <= 0 {
-			return math.Pow(binWidth, float64(bin))
+		below += h[bin]
+		for at < len(shares) && below >= int(math.Ceil(shares[at]*count)) {
+			out[at] = math.Pow(binWidth, float64(bin))
+			at++
 		}
 	}
-	return 0
+	return out
+}
+
+// less is what is left without the counts of another that is part of it.
+func (h Histogram) less(o Histogram) Histogram {
+	out := maps.Clone(h)
+	for bin, n := range o {
+		if out[bin] -= n; out[bin] <= 0 {
+			delete(out, bin)
+		}
+	}
+	return out
 }
 
 // Merge adds the counts of another.
