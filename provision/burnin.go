@@ -60,6 +60,9 @@ func burnInStages(n *inventory.Node) []burnInStage {
 	return out
 }
 
+// BurnsIn reports whether a node's acceptance declares a burn-in stage.
+func BurnsIn(n *inventory.Node) bool { return burnInStages(n) != nil }
+
 // burnInTime is how long the declared stages take one after the other. A sweep
 // declares no time: it ends when the memory is done.
 func burnInTime(n *inventory.Node) time.Duration {

@@ -178,3 +178,34 @@ func TestBurnInOfMetal(t *testing.T) {
 		t.Errorf("metal burns in by the %s engine", e.burnEngine())
 	}
 }
+
+// A node that is burned in by request proves nothing else anew.
+func TestBurnInAgain(t *testing.T) {
+	r := burnRig(2)
+	known, _, err := r.apply(t)
+	if err != nil {
+		t.Fatal(err)
+	}
+	first := known.Nodes["n1"].Proofs
+	r.want.Burn = map[string]bool{"n1": true}
+	p := MakePlan(r.want, known, r.want.Cluster.Nodes[:1], time.Now())
+	if s := p.Nodes[0]; !s.Burn || s.Action != ActionChange || cmp.Diff([]State{BurnedIn, Ready}, s.Redo) != "" {
+		t.Fatalf("plan: %+v", s)
+	}
+	e, _ := r.engine(t)
+	if known, err = e.Run(t.Context(), p); err != nil {
+		t.Fatal(err)
+	}
+	m, n := r.world.machines["n1"], known.Nodes["n1"]
+	if n.State != Ready || len(m.burned) != 6 || m.offs != 2 || m.reboots != 1 || m.cycles != 0 {
+		t.Errorf("%s, burned in %v, %d times off, %d reboots, %d cycles", n, m.burned, m.offs, m.reboots, m.cycles)
+	}
+	for s, p := range n.Proofs {
+		if again := s == BurnedIn || s == Ready; again == p.At.Equal(first[s].At) {
+			t.Errorf("proof of %s: anew %v; want %v", s, !p.At.Equal(first[s].At), again)
+		}
+	}
+	if len(r.world.machines["n2"].burned) != 3 {
+		t.Error("the other node was burned in, too")
+	}
+}

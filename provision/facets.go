@@ -26,6 +26,8 @@ type Want struct {
 	// Replace names nodes that are to be proven anew from the BMC up although
 	// nothing of them has changed.
 	Replace map[string]bool
+	// Burn names nodes that are to be burned in anew.
+	Burn map[string]bool
 
 	cables *cabling // made once for an engine's many questions; nil: made when it is asked for
 }

@@ -143,6 +143,9 @@ func (n Node) proven() State {
 	return last
 }
 
+// Proven reports whether there is an unbroken run of proofs up to a state.
+func (n Node) Proven(s State) bool { return position(n.proven()) >= position(s) }
+
 // wanted is the first state of the chain without a proof; "" when all have one.
 func (n Node) wanted() State {
 	if i := position(n.proven()); i+1 < len(Chain) {

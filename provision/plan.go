@@ -50,6 +50,7 @@ type PlanStep struct {
 	Redo       []State    `json:"redo,omitempty"`
 	Release    bool       `json:"release,omitempty"` // what held it has changed
 	Replace    bool       `json:"replace,omitempty"` // proven anew by request
+	Burn       bool       `json:"burn,omitempty"`    // burned in anew by request
 	DurationS  float64    `json:"duration_s"`
 	Wave       int        `json:"wave,omitempty"` // in which it is switched on, from 1; 0: no power-on budget, or not switched on
 
@@ -123,6 +124,10 @@ func planNode(r *facetReader, n *inventory.Node, known Node) PlanStep {
 	if r.want.Replace[n.Name] {
 		s.Replace = true
 		s.Reasons = append(s.Reasons, "replaced by request")
+	}
+	if r.want.Burn[n.Name] {
+		s.Burn = true
+		s.Reasons = append(s.Reasons, "burned in by request")
 	}
 	s.Redo = s.fallen(known, facets)
 	s.decide(r, n, known)
@@ -249,7 +254,7 @@ func (s *PlanStep) fallen(known Node, facets []facet) []State {
 	var out []State
 	for i, st := range Chain {
 		_, proven := known.Proofs[st.State]
-		if redo[i] || s.Replace && proven {
+		if redo[i] || s.Replace && proven || s.Burn && proven && i >= position(BurnedIn) {
 			out = append(out, st.State)
 		}
 	}

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"firstlight/internal/simrack"
@@ -41,9 +42,42 @@ func testBurnIn(t *testing.T) {
 	r.apply(1)
 	r.wantStates(provision.Ready, provision.Quarantined, provision.Quarantined)
 	r.wantPower(2, 1, 0, 1)
+	r.burnsInAgain()
 	if o := r.cli("release", "node-2"); o.code != 0 {
 		t.Errorf("release exits %d: %s", o.code, o.stderr)
 	}
+}
+
+// burnsInAgain has node-1, which is ready, burned in by request: not as one of a
+// rack, for it may be in use, but by its name.
+func (r *faultRig) burnsInAgain() {
+	r.Helper()
+	for _, args := range [][]string{{}, {"-target", "rack=a01"}} {
+		o := r.cli(append([]string{"burnin", "-auto-approve"}, args...)...)
+		if o.code != 2 {
+			r.Errorf("burnin %v exits %d; want 2", args, o.code)
+		}
+		wantText(r.T, "burnin", o.stderr, "node-1 is ready and may be in use: name it with -target 'node-1'")
+	}
+	before := r.rack.Counters("node-1")
+	o := r.cli("burnin", "-auto-approve", "-json", "-target", "node-1")
+	if o.code != 0 {
+		r.Fatalf("burnin exits %d: %s", o.code, o.stderr)
+	}
+	after := r.rack.Counters("node-1")
+	if after.PowerOffs != before.PowerOffs+1 || after.PowerOns != before.PowerOns+1 || after.AgentReboots != before.AgentReboots || after.PowerCycles != 0 {
+		r.Errorf("burnin: %+v becomes %+v; want one cold power cycle", before, after)
+	}
+	lines := strings.Split(strings.TrimSpace(o.stdout), "\n")
+	var last struct {
+		Type string                 `json:"type"`
+		Data acceptance.FleetBurnIn `json:"data"`
+	}
+	r.must(json.Unmarshal([]byte(lines[len(lines)-1]), &last))
+	if f := last.Data; last.Type != "burn-in" || f.Nodes != 3 || f.Faults != 2 || f.FLOPs == 0 || f.Bytes == 0 || len(f.NotRun) == 0 {
+		r.Errorf("the last line of burnin -json: %s", lines[len(lines)-1])
+	}
+	r.wantStates(provision.Ready, provision.Quarantined, provision.Quarantined)
 }
 
 // wantBurnInReport holds what a reader of the report sees of the burn-in, and
