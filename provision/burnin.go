@@ -260,6 +260,9 @@ func (e *Engine) askBurnIn(ctx context.Context, n *inventory.Node, act Action, p
 	for _, s := range p.Stages {
 		order.Stages = append(order.Stages, api.BurnInStage{Name: s.Name, Seconds: s.Time.Seconds(), Source: s.Source})
 	}
+	if l := e.Want.Cluster.Lab; l != nil && l.Machines[n.Name] != nil && l.Machines[n.Name].GPUFault != "" {
+		order.Fault = &api.BurnInFault{Kind: l.Machines[n.Name].GPUFault, SM: 3, After: 2, Bit: 4}
+	}
 	<-e.slots
 	defer func() { e.slots <- struct{}{} }()
 	boot := e.node(n.Name).Boot

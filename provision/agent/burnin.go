@@ -119,6 +119,9 @@ func (a *Agent) burnIn(ctx context.Context, order *api.BurnIn, result *api.Resul
 	r, done := BurnRunner(a.FS, engine, order.GPUs, start)
 	defer done()
 	r.Seed, r.Fault = order.Seed, a.Fault
+	if f := order.Fault; f != nil && engine == acceptance.EngineReference {
+		r.Fault = &burnin.Fault{Kind: burnin.FaultKind(f.Kind), GPU: f.GPU, SM: f.SM, After: f.After, Bit: f.Bit}
+	}
 	r.Progress = a.burnProgress
 	var stages []burnin.Stage
 	for _, s := range order.Stages {

@@ -99,6 +99,11 @@ func TestBurnInJob(t *testing.T) {
 	if r := a.work(t.Context(), api.Job{ID: "3", Kind: api.JobBurnIn}); r.Error == "" {
 		t.Error("a job without an order is carried out")
 	}
+	a.Fault, order.Fault = nil, &api.BurnInFault{Kind: string(burnin.FaultStuck), GPU: 0, SM: 1}
+	r = a.work(t.Context(), api.Job{ID: "5", Kind: api.JobBurnIn, BurnIn: order})
+	if v := (CheckReport{Checks: r.Checks}).Verdict(); v != fail {
+		t.Errorf("with a fault ordered: %s: %+v", v, r.Checks)
+	}
 	order.Engine = "simulated"
 	a.Workers = nil
 	if r := a.work(t.Context(), api.Job{ID: "4", Kind: api.JobBurnIn, BurnIn: order}); r.Error == "" {

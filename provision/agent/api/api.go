@@ -89,6 +89,17 @@ type BurnIn struct {
 	GPUs   int           `json:"gpus"`   // declared; with the reference engine, how many to play
 	Seed   uint64        `json:"seed"`   // of the factors: equal seeds have equal results, on any node
 	Stages []BurnInStage `json:"stages"`
+	Fault  *BurnInFault  `json:"fault,omitempty"` // to be planted, in a lab
+}
+
+// BurnInFault is a GPU made faulty on purpose, for the reference engine: no other
+// takes one.
+type BurnInFault struct {
+	Kind  string `json:"kind"` // "bit-flip", …: of package burnin
+	GPU   int    `json:"gpu"`
+	SM    int    `json:"sm"`
+	After int    `json:"after"` // iterations that go well
+	Bit   int    `json:"bit"`
 }
 
 // BurnInStage is one stage as the inventory declares it.
