@@ -271,7 +271,7 @@ func buildLab(in *inst) *Lab {
 	l := &Lab{Name: in.name, CPUs: get[int](in, "cpus"), Memory: get[Size](in, "memory"), Machines: map[string]*Machine{}, Range: in.rng}
 	for _, b := range in.all("machine") {
 		m := &Machine{Node: b.name, Serial: get[string](b, "serial"), MAC: get[net.HardwareAddr](b, "mac"), Memory: get[Size](b, "memory"),
-			BMCPassword: Secret(get[string](b, "bmc_password")), Faults: slices.Clone(get[[]string](b, "faults")), Range: b.rng}
+			BMCPassword: Secret(get[string](b, "bmc_password")), Faults: slices.Clone(get[[]string](b, "faults")), GPUFault: get[string](b, "gpu_fault"), Range: b.rng}
 		if b.has("disks") {
 			disks := get[int](b, "disks")
 			m.Disks = &disks

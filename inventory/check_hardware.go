@@ -62,7 +62,7 @@ func (ev *evaluator) checkAcceptance(c *Cluster) {
 // checkStages reports stages that a class of hardware could only fail, or not run.
 func (ev *evaluator) checkStages(in *inst, a *Acceptance, hw *Hardware, c *Cluster) {
 	wants := fmt.Sprintf("hardware %q (%s)", hw.Name, ev.place(hw.Range))
-	if b := in.one("node"); b != nil && hw.GPU == nil {
+	if b := in.one("node"); b != nil && hw.GPU == nil && c.Lab == nil { // a lab's machine plays one
 		for _, attr := range []string{"gemm", "hbm_sweep"} {
 			if b.has(attr) && (attr != "hbm_sweep" || get[bool](b, attr)) {
 				ev.errorAt(b.at(attr), b.each, "Nothing to test", "%s asks for %s, and %s, whose nodes must prove it, declares no gpu.", capital(in.label()), attr, wants)

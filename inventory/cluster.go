@@ -320,5 +320,6 @@ type Machine struct {
 	Memory      Size
 	BMCPassword Secret
 	Faults      []string // "ignore-boot-override", "revert-boot-override", "dead-bmc"
+	GPUFault    string   // "bit-flip", …: of its GPU 0 in a burn-in; "": none
 	Range       hcl.Range
 }

@@ -73,6 +73,9 @@ func LifecycleStates() []string { return slices.Clone(lifecycleStates) }
 // rungs are what `ladder` takes. Package provision holds their meaning.
 var rungs = []string{"once", "persistent", "other-protocol", "bmc-reset", "outlet"}
 
+// gpuFaults are the ways a GPU that the reference engine plays can be faulty.
+var gpuFaults = []string{"bit-flip", "nan", "stuck-sm", "slow", "hang", "crash", "hot", "memory"}
+
 // machineFaults are the ways a lab machine can play faulty metal.
 var machineFaults = []string{"ignore-boot-override", "revert-boot-override", "dead-bmc"}
 
@@ -268,6 +271,7 @@ var labBlock = &blockSchema{
 			{name: "memory", kind: kindSize, doc: "Memory it really has."},
 			{name: "bmc_password", kind: kindString, sensitive: true, doc: "Password its BMC really wants."},
 			{name: "faults", kind: kindStrings, oneOf: machineFaults, doc: "Faults it plays."},
+			{name: "gpu_fault", kind: kindString, oneOf: gpuFaults, doc: "What is wrong with its GPU 0 when it is burned in by the reference engine."},
 		}},
 	},
 }

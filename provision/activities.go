@@ -33,7 +33,7 @@ func (e *Engine) perform(ctx context.Context, n *inventory.Node, act Action) (Pa
 	case CheckNode:
 		return e.check(ctx, n, act)
 	case BurnIn:
-		return e.burnIn(n)
+		return e.burnIn(ctx, n, act)
 	case Sign:
 		return e.sign(n)
 	}
@@ -49,7 +49,12 @@ func (e *Engine) announce(ctx context.Context, n *inventory.Node, act Action, bo
 // conclude files the evidence of an activity; it passes only when every check
 // does.
 func (e *Engine) conclude(n *inventory.Node, proof State, checks []acceptance.Check) (PassedData, error) {
-	ev := acceptance.Evidence{Node: n.Name, State: string(proof), Time: e.Now().UTC(), Engine: e.Engine, Lab: e.Lab, Checks: checks}
+	return e.file(n, acceptance.Evidence{Node: n.Name, State: string(proof), Engine: e.Engine, Lab: e.Lab, Checks: checks})
+}
+
+// file keeps evidence for a state, and is its proof where every check passes.
+func (e *Engine) file(n *inventory.Node, ev acceptance.Evidence) (PassedData, error) {
+	ev.Time = e.Now().UTC()
 	raw, err := json.Marshal(ev)
 	if err != nil {
 		return PassedData{}, err
@@ -58,10 +63,11 @@ func (e *Engine) conclude(n *inventory.Node, proof State, checks []acceptance.Ch
 	if err != nil {
 		return PassedData{}, fmt.Errorf("file evidence: %w", err)
 	}
+	proof := State(ev.State)
 	st, _ := StageOf(proof)
 	data := PassedData{Proof: proof, Evidence: digest, Facets: only(e.Want.Facets(n), st.Facets)}
 	if ev.Verdict() != acceptance.Pass {
-		return data, &Refused{Reason: failures(checks)}
+		return data, &Refused{Reason: failures(ev.Checks)}
 	}
 	return data, nil
 }
@@ -142,21 +148,27 @@ func (e *Engine) check(ctx context.Context, n *inventory.Node, act Action) (Pass
 	return e.concludeChecks(n, slices.Concat(checks, e.cabling.unchecked(n), unmeasured(n)), e.checkFabric(ctx, n))
 }
 
-// ask gives the agent of the current boot a job whose ID is the same however
-// often a restarted controller asks for it, and another in every bring-up: an
+// jobID is that of a job for the agent of the current boot: the same however
+// often a restarted controller asks for it, and another in every bring-up, for an
 // agent answers an ID that it knows from memory, and the same boot may have been
 // asked before a part was mended or a cable pulled.
+func (e *Engine) jobID(node string, act Action, what string) string {
+	known := e.node(node)
+	var began time.Time
+	if len(known.History) > 0 {
+		began = known.History[0].At
+	}
+	return fmt.Sprintf("%s-%s-%x-%d", known.Boot.ID, what, began.UnixNano(), act.Attempt)
+}
+
+// ask gives the agent of the current boot a job and waits for its result.
 func (e *Engine) ask(ctx context.Context, n *inventory.Node, act Action, kind string) (api.Result, error) {
 	known := e.node(n.Name)
 	boot := known.Boot
 	if boot == nil || boot.Home == nil {
 		return api.Result{}, errors.New("no agent has called home")
 	}
-	var began time.Time
-	if len(known.History) > 0 {
-		began = known.History[0].At
-	}
-	job := api.Job{ID: fmt.Sprintf("%s-%s-%x-%d", boot.ID, kind, began.UnixNano(), act.Attempt), Kind: kind}
+	job := api.Job{ID: e.jobID(n.Name, act, kind), Kind: kind}
 	res, err := e.Agents.Do(ctx, n.Name, boot.ID, job)
 	if err != nil {
 		return res, fmt.Errorf("%s: %w; %s", kind, err, e.lastWord(n.Name))
@@ -173,25 +185,6 @@ func (e *Engine) lastWord(node string) string {
 		return "its agent has not spoken"
 	}
 	return fmt.Sprintf("its agent last spoke %s ago", e.Now().Sub(at).Round(time.Second))
-}
-
-// burnIn judges the burn-in stages that are declared. This version carries
-// none out, and says so instead of passing them.
-func (e *Engine) burnIn(n *inventory.Node) (PassedData, error) {
-	var checks []acceptance.Check
-	for _, s := range burnInStages(n) {
-		checks = append(checks, acceptance.Check{Name: "burn-in." + s.Name, Verdict: acceptance.NotRun, Part: "GPUs",
-			Reading: "this version has no GPU burn-in", Threshold: s.Want, Source: s.Source})
-	}
-	if checks == nil {
-		src := where(n.Range)
-		if n.Acceptance != nil {
-			src = where(n.Acceptance.Range)
-		}
-		checks = []acceptance.Check{{Name: "burn-in", Verdict: acceptance.NotApplicable, Part: "node",
-			Reading: "no burn-in stage is declared", Threshold: "none declared", Source: src}}
-	}
-	return e.conclude(n, BurnedIn, checks)
 }
 
 // sign makes the acceptance record of the proofs in hand.

@@ -19,6 +19,7 @@ const (
 	EventRebooted   = "rebooted"   // AttemptData: the node boots again without having been told to
 	EventClimb      = "climb"      // ClimbData: a rung of the ladder is about to be taken
 	EventClimbed    = "climbed"    // ClimbData: what that rung asks for was done
+	EventBurned     = "burned"     // BurnedData: a part of the burn-in is done, passed or not
 	EventPassed     = "passed"     // PassedData: a proof is in
 	EventMissed     = "missed"     // MissedData: no proof came; may be tried again
 	EventRefused    = "refused"    // RefusedData: proof of the contrary; trying again is no use
@@ -33,7 +34,7 @@ const (
 
 // NodeEvents lists the kinds that are about one node.
 func NodeEvents() []string {
-	return []string{EventStart, EventAttempt, EventPowered, EventOverride, EventSeen, EventHello, EventRebooted, EventClimb, EventClimbed, EventPassed,
+	return []string{EventStart, EventAttempt, EventPowered, EventOverride, EventSeen, EventHello, EventRebooted, EventClimb, EventClimbed, EventBurned, EventPassed,
 		EventMissed, EventRefused, EventQuarantine, EventRelease, EventMaintain, EventReturn, EventForget}
 }
 
@@ -102,6 +103,12 @@ type HelloData struct {
 	Address    string  `json:"address"`
 	Uptime     Seconds `json:"uptime"`
 	ClockSkew  Seconds `json:"clock_skew"` // node's clock less the controller's
+}
+
+// BurnedData records a part of the burn-in, so that it is not done twice.
+type BurnedData struct {
+	Part     string `json:"part"`     // quick, soak
+	Evidence string `json:"evidence"` // digest
 }
 
 // PassedData records a proof.

@@ -58,11 +58,14 @@ func FabricWindow(n *inventory.Node) time.Duration {
 }
 
 // allowed is the deadline of one attempt of a node: counting takes its time on
-// top of what the lifecycle gives.
+// top of what the lifecycle gives, and a soak what it is declared to take.
 func (e *Engine) allowed(n *inventory.Node, proof State) time.Duration {
 	d := e.deadline(proof)
-	if proof == Validated {
+	switch _, declared := e.Want.Cluster.Settings.Deadlines[string(proof)]; {
+	case proof == Validated:
 		d += FabricWindow(n)
+	case proof == BurnedIn && !declared:
+		d = max(d, 2*burnInTime(n)) // a soak of days
 	}
 	return d
 }

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
-	"time"
 
 	"github.com/hashicorp/hcl/v2"
 
@@ -27,6 +26,8 @@ type Want struct {
 	// Replace names nodes that are to be proven anew from the BMC up although
 	// nothing of them has changed.
 	Replace map[string]bool
+	// Burn names nodes that are to be burned in anew.
+	Burn map[string]bool
 
 	cables *cabling // made once for an engine's many questions; nil: made when it is asked for
 }
@@ -225,48 +226,4 @@ func under(key string, prefixes []string) bool {
 		}
 	}
 	return false
-}
-
-// burnInStage is one burn-in stage that the inventory declares.
-type burnInStage struct {
-	Name, Want, Source string
-}
-
-// burnInStages lists what a node's acceptance asks for, in order.
-func burnInStages(n *inventory.Node) []burnInStage {
-	a := n.Acceptance
-	if a == nil {
-		return nil
-	}
-	var out []burnInStage
-	add := func(name, want string) {
-		out = append(out, burnInStage{name, want, where(a.Range)})
-	}
-	if a.Node != nil && a.Node.GEMM.Duration > 0 {
-		add("gemm", a.Node.GEMM.Text)
-	}
-	if a.Node != nil && a.Node.HBMSweep {
-		add("hbm_sweep", "whole memory")
-	}
-	if a.Rack != nil && a.Rack.Soak.Duration > 0 {
-		add("soak", a.Rack.Soak.Text)
-	}
-	return out
-}
-
-// burnInTime is how long the declared stages take one after the other. A sweep
-// declares no time: it ends when the memory is done.
-func burnInTime(n *inventory.Node) time.Duration {
-	a := n.Acceptance
-	if a == nil {
-		return 0
-	}
-	var d time.Duration
-	if a.Node != nil {
-		d += a.Node.GEMM.Duration
-	}
-	if a.Rack != nil {
-		d += a.Rack.Soak.Duration
-	}
-	return d
 }

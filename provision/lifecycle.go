@@ -79,7 +79,7 @@ var Chain = []Stage{
 		Proof: "check evidence", Activity: CheckNode, Deadline: 5 * time.Minute, Estimate: 30 * time.Second, InLab: time.Second, FallBack: Provisioned,
 		Facets: []string{"fabric."}, Redo: []State{Ready}},
 	{State: BurnedIn, Means: "every burn-in stage declared for it passes",
-		Proof: "burn-in evidence", Activity: BurnIn, Deadline: 72 * time.Hour,
+		Proof: "burn-in evidence", Activity: BurnIn, Deadline: 72 * time.Hour, FallBack: Provisioned,
 		Facets: []string{"burnin."}, Redo: []State{Ready}},
 	{State: Ready, Means: "all acceptance satisfied; record signed",
 		Proof: "the record", Activity: Sign, Deadline: time.Minute, Estimate: time.Second, InLab: time.Second},

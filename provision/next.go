@@ -55,6 +55,7 @@ var rules = []Rule{
 	{EventRebooted, []class{working, done}, "gives a boot that nobody ordered an identity of its own; what was checked in the boot before it falls", onRebooted},
 	{EventClimb, []class{working}, "notes what is about to be done to the node's BMC, or to its power at the PDU, before its boot is tried again", onClimb},
 	{EventClimbed, []class{working}, "notes that it was done: it is not repeated in this step", onClimbed},
+	{EventBurned, []class{working}, "notes that a part of the burn-in is done", onBurned},
 	{EventPassed, []class{working}, "adds the proof, enters the last state now proven, and seeks the next proof", onPassed},
 	{EventMissed, []class{working}, "tries again after a pause that doubles, from an earlier proof where the agent is gone; a boot from the next rung of the ladder; with no attempt left: failed", onMissed},
 	{EventRefused, []class{working}, "failed, or quarantined when a person must act first", onRefused},
@@ -97,7 +98,7 @@ func onStart(n *Node, ev Event, now time.Time) ([]Action, error) {
 		delete(n.Proofs, s)
 	}
 	n.Active, n.Limit, n.Backoff = true, max(d.Attempts, 1), d.Backoff.Duration()
-	n.Attempts, n.Started, n.Refused = map[State]int{}, time.Time{}, nil
+	n.Attempts, n.Started, n.Refused, n.Burned = map[State]int{}, time.Time{}, nil, nil
 	n.Ladder, n.Rung, n.Climb = d.Ladder, 0, nil
 	n.State, n.History = "", nil // a bring-up's history starts with it
 	n.enter(n.proven(), ev.Time, "", "")
@@ -132,6 +133,7 @@ func onRebooted(n *Node, ev Event, now time.Time) ([]Action, error) {
 	}
 	delete(n.Proofs, Validated)
 	delete(n.Proofs, Ready)
+	n.Burned = nil
 	if n.proven() != n.State {
 		n.enter(n.proven(), ev.Time, "booted again by itself; to be checked anew", "")
 	}
@@ -161,6 +163,9 @@ func onPowered(n *Node, ev Event, now time.Time) ([]Action, error) {
 	if n.Boot != nil && (d.Op == "on" || d.Op == "cycle" || d.Op == "reset") && n.Boot.Powered.IsZero() {
 		n.Boot.Powered = ev.Time
 	}
+	if n.Boot != nil && d.Op == "off" && n.Boot.Via == viaColdCycle {
+		n.Boot.Off = ev.Time
+	}
 	return nil, nil
 }
 
@@ -185,6 +190,14 @@ func onHello(n *Node, ev Event, now time.Time) ([]Action, error) {
 		n.Power = "on"
 	}
 	return nil, nil
+}
+
+func onBurned(n *Node, ev Event, _ time.Time) ([]Action, error) {
+	d, err := decode[BurnedData](ev)
+	if err == nil && n.wanted() == BurnedIn {
+		n.Burned = append(n.Burned, BurnedPart{d, ev.Time})
+	}
+	return nil, err
 }
 
 func onPassed(n *Node, ev Event, now time.Time) ([]Action, error) {
@@ -226,6 +239,7 @@ func onMissed(n *Node, ev Event, now time.Time) ([]Action, error) {
 	}
 	n.Climb = n.Climb.end(ev.Time) // what failed is not repeated
 	n.Started = time.Time{}
+	n.Burned = nil // what is tried again is burned in anew
 	tries, limit, next := n.Attempts[d.Proof], n.Limit, ""
 	if d.Proof == Enrolled || d.Proof == Provisioned {
 		if d.Stuck {
@@ -306,8 +320,8 @@ func hold(to State) func(*Node, Event, time.Time) ([]Action, error) {
 }
 
 func onRelease(n *Node, ev Event, now time.Time) ([]Action, error) {
-	if n.Refused == nil {
-		// A person took it out, and may have had it open.
+	if n.Refused == nil || n.Refused.Proof == BurnedIn {
+		// A person took it out or changed a part, and may have had it open.
 		for _, st := range Chain[position(Enrolled):] {
 			delete(n.Proofs, st.State)
 		}

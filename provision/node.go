@@ -29,6 +29,7 @@ type Node struct {
 	Previous *BootRecord     `json:"previous"`         // the one before it
 	Adapters []Adapter       `json:"adapters"`         // that the last inspection found
 	History  []Entry         `json:"history"`          // states entered since the step started, oldest first
+	Burned   []BurnedPart    `json:"burned"`           // parts of the burn-in under way that are done
 	Refused  *Refusal        `json:"refused"`          // what a failed or quarantined node rests on
 }
 
@@ -37,6 +38,12 @@ type Proof struct {
 	At       time.Time         `json:"at"`
 	Evidence string            `json:"evidence"` // digest
 	Facets   map[string]string `json:"facets"`   // declared values it rests on
+}
+
+// BurnedPart is a part of a burn-in that is done.
+type BurnedPart struct {
+	BurnedData
+	At time.Time `json:"at"`
 }
 
 // Refusal is the proof of the contrary.
@@ -70,6 +77,7 @@ type BootRecord struct {
 	BootID
 	Ordered time.Time  `json:"ordered"`
 	Set     time.Time  `json:"set"`     // when the BMC read the boot override back; zero before
+	Off     time.Time  `json:"off"`     // of a cold cycle: when the BMC confirmed that the power is off; zero before
 	Powered time.Time  `json:"powered"` // when the BMC confirmed the power action; zero before
 	Seen    []Sighting `json:"seen"`
 	Home    *HelloData `json:"home"` // set once the agent was admitted
@@ -110,6 +118,7 @@ func (n Node) clone() Node {
 	n.Attempts = maps.Clone(n.Attempts)
 	n.History = n.History[:len(n.History):len(n.History)]
 	n.Boot = n.Boot.clone()
+	n.Burned = n.Burned[:len(n.Burned):len(n.Burned)]
 	return n
 }
 
@@ -133,6 +142,9 @@ func (n Node) proven() State {
 	}
 	return last
 }
+
+// Proven reports whether there is an unbroken run of proofs up to a state.
+func (n Node) Proven(s State) bool { return position(n.proven()) >= position(s) }
 
 // wanted is the first state of the chain without a proof; "" when all have one.
 func (n Node) wanted() State {

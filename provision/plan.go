@@ -50,6 +50,7 @@ type PlanStep struct {
 	Redo       []State    `json:"redo,omitempty"`
 	Release    bool       `json:"release,omitempty"` // what held it has changed
 	Replace    bool       `json:"replace,omitempty"` // proven anew by request
+	Burn       bool       `json:"burn,omitempty"`    // burned in anew by request
 	DurationS  float64    `json:"duration_s"`
 	Wave       int        `json:"wave,omitempty"` // in which it is switched on, from 1; 0: no power-on budget, or not switched on
 
@@ -124,6 +125,10 @@ func planNode(r *facetReader, n *inventory.Node, known Node) PlanStep {
 		s.Replace = true
 		s.Reasons = append(s.Reasons, "replaced by request")
 	}
+	if r.want.Burn[n.Name] {
+		s.Burn = true
+		s.Reasons = append(s.Reasons, "burned in by request")
+	}
 	s.Redo = s.fallen(known, facets)
 	s.decide(r, n, known)
 	return s
@@ -174,7 +179,7 @@ func (s *PlanStep) decide(r *facetReader, n *inventory.Node, known Node) {
 // cost adds up what seeking the missing proofs does to the node.
 func (s *PlanStep) cost(n *inventory.Node, known Node, missing []State, lab bool) {
 	switch first := missing[0]; {
-	case first == Matched || first == Validated:
+	case first == Matched || first == Validated || first == BurnedIn && burnInParts(n) != nil:
 		s.Disruption.PowerCycles++
 		s.Reasons = append(s.Reasons, "it is power-cycled only if its agent no longer answers")
 	case first == Provisioned && known.Boot != nil && known.Boot.Home != nil:
@@ -203,11 +208,22 @@ func (s *PlanStep) cost(n *inventory.Node, known Node, missing []State, lab bool
 		case BurnIn:
 			s.Disruption.BurnInS = burnInTime(n).Seconds()
 			s.DurationS += s.Disruption.BurnInS
-			for _, b := range burnInStages(n) {
-				s.Reasons = append(s.Reasons, fmt.Sprintf("burn-in %s %s (%s) is declared; this version cannot run it and the node will stop there", b.Name, b.Want, b.Source))
+			if len(burnInParts(n)) > 1 {
+				s.Disruption.PowerCycles++
+				s.Reasons = append(s.Reasons, "a cold power cycle lies between its quick burn-in and its soak")
+				s.DurationS += bootEstimate(lab).Seconds()
 			}
 		}
 	}
+}
+
+// bootEstimate is what booting the image takes.
+func bootEstimate(lab bool) time.Duration {
+	st, _ := StageOf(Provisioned)
+	if lab {
+		return st.InLab
+	}
+	return st.Estimate
 }
 
 func (s PlanStep) held(reason string) PlanStep {
@@ -238,7 +254,7 @@ func (s *PlanStep) fallen(known Node, facets []facet) []State {
 	var out []State
 	for i, st := range Chain {
 		_, proven := known.Proofs[st.State]
-		if redo[i] || s.Replace && proven {
+		if redo[i] || s.Replace && proven || s.Burn && proven && i >= position(BurnedIn) {
 			out = append(out, st.State)
 		}
 	}

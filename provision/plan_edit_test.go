@@ -92,20 +92,20 @@ func TestPlanOnlyWhatItMust(t *testing.T) {
 		{name: "image digest", images: map[string]string{"compute": two}, nodes: 8, redo: []State{Provisioned, Validated, Ready},
 			reason: "image.digest: sha256:111111111111 -> sha256:222222222222 (cluster.hcl:43)", cost: Disruption{PowerCycles: 1}},
 		{name: "burn-in length", replace: map[string]string{`"24h"`: `"48h"`}, nodes: 8, redo: []State{BurnedIn, Ready},
-			reason: "burnin.soak: 24h -> 48h (cluster.hcl:48)", cost: Disruption{BurnInS: 48*3600 + 60}},
+			reason: "burnin.soak: 24h -> 48h (cluster.hcl:48)", cost: Disruption{PowerCycles: 2, BurnInS: 48*3600 + 60}},
 		{name: "fabric threshold", replace: map[string]string{`"360Gb/s"`: `"370Gb/s"`}, nodes: 8, redo: []State{Validated, Ready},
 			reason: "fabric.min_bandwidth: 360Gb/s -> 370Gb/s (cluster.hcl:48)", cost: Disruption{PowerCycles: 1}},
 		{name: "GPU count", replace: map[string]string{"count   = 8": "count   = 7", "near_gpu = hca.value": "near_gpu = min(hca.value, 6)"}, nodes: 8,
 			redo:   []State{Enrolled, Matched, Provisioned, Validated, BurnedIn, Ready},
-			reason: "hardware.gpu.count: 8 -> 7 (hardware.hcl:13)", cost: Disruption{PowerCycles: 1, Reboots: 1, BurnInS: 86460}},
+			reason: "hardware.gpu.count: 8 -> 7 (hardware.hcl:13)", cost: Disruption{PowerCycles: 2, Reboots: 1, BurnInS: 86460}},
 		{name: "PCI address", replace: map[string]string{"near_gpu = hca.value": "near_gpu = hca.value\n pci = \"${hca.value + 10}:00.0\""}, nodes: 8,
 			redo:   []State{Enrolled, Matched, Provisioned, Validated, BurnedIn, Ready},
-			reason: "hardware.hca.ibn1: rail 1 NDR -> rail 1 NDR at 0000:10:00.0 (hardware.hcl:22)", cost: Disruption{PowerCycles: 1, Reboots: 1, BurnInS: 86460}},
+			reason: "hardware.hca.ibn1: rail 1 NDR -> rail 1 NDR at 0000:10:00.0 (hardware.hcl:22)", cost: Disruption{PowerCycles: 2, Reboots: 1, BurnInS: 86460}},
 		{name: "adapter GUID", replace: map[string]string{"  nic \"boot\" {": "  hca \"ibn1\" {\n guid = \"0xa088c20300ab00${format(\"%02d\", each.value.unit)}\"\n }\n  nic \"boot\" {"}, nodes: 8,
 			redo: []State{Validated, Ready}, reason: "fabric.guid.ibn1 is now declared: 0xa088c20300ab0001 (nodes.hcl:23)", cost: Disruption{PowerCycles: 1}},
 		{name: "one serial", replace: map[string]string{"FL-H200-0003": "FL-H200-9003"}, nodes: 1,
 			redo:   []State{Reachable, Enrolled, Matched, Provisioned, Validated, BurnedIn, Ready},
-			reason: "node.serial: FL-H200-0003 -> FL-H200-9003 (nodes.hcl:8)", cost: Disruption{PowerCycles: 1, Reboots: 1, BurnInS: 86460}},
+			reason: "node.serial: FL-H200-0003 -> FL-H200-9003 (nodes.hcl:8)", cost: Disruption{PowerCycles: 2, Reboots: 1, BurnInS: 86460}},
 	}
 	was := Want{Cluster: edited(t, nil), Images: map[string]string{"compute": one}, Key: []byte("key")}
 	known := NewKnown()
@@ -208,8 +208,8 @@ func TestPlanCounts(t *testing.T) {
 	known.Nodes[held.Name] = held
 	p := MakePlan(want, known, nil, epoch)
 	const burnIn = 86460.0
-	if diff := cmp.Diff([]Part{{Name: "a01", BringUp: 1, NoChange: 5, PowerCycles: 1, Reboots: 1, BurnInS: burnIn},
-		{Name: "a02", BringUp: 1, Held: 1, PowerCycles: 1, Reboots: 1, BurnInS: burnIn}}, p.ByRack); diff != "" {
+	if diff := cmp.Diff([]Part{{Name: "a01", BringUp: 1, NoChange: 5, PowerCycles: 2, Reboots: 1, BurnInS: burnIn},
+		{Name: "a02", BringUp: 1, Held: 1, PowerCycles: 2, Reboots: 1, BurnInS: burnIn}}, p.ByRack); diff != "" {
 		t.Errorf("by rack (-want +got):\n%s", diff)
 	}
 	if len(p.ByHardware) != 2 || p.ByHardware[1].Name != "spare" || p.ByHardware[1].Held != 1 {

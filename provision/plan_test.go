@@ -106,9 +106,9 @@ func TestPlanOneChange(t *testing.T) {
 		{name: "boot nic", change: func(n *inventory.Node) { n.BootNIC().MAC[5] = 0xee },
 			reason: "nic.mac", want: Disruption{PowerCycles: 1, Reboots: 1}},
 		{name: "serial", change: func(n *inventory.Node) { n.Serial = "FL-OTHER" },
-			reason: "node.serial", want: Disruption{PowerCycles: 1, Reboots: 1, BurnInS: 86460}},
+			reason: "node.serial", want: Disruption{PowerCycles: 2, Reboots: 1, BurnInS: 86460}},
 		{name: "disks", change: func(n *inventory.Node) { *n = withOneDisk(*n) },
-			reason: "hardware.disk.scratch", want: Disruption{PowerCycles: 1, Reboots: 1, BurnInS: 86460}},
+			reason: "hardware.disk.scratch", want: Disruption{PowerCycles: 2, Reboots: 1, BurnInS: 86460}},
 		{name: "image", change: func(n *inventory.Node) { n.Image = &inventory.Image{Name: "other", Method: "netboot"} },
 			reason: "image.name", want: Disruption{PowerCycles: 1}},
 	}

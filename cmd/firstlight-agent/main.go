@@ -37,11 +37,12 @@ const usage = `firstlight-agent: what runs on a node
 
 usage: firstlight-agent inspect [-json]   show what hardware this machine has
        firstlight-agent check [-json]     judge this machine's health; reads only
+       firstlight-agent burnin [flags]    put the GPUs under load and check every result
        firstlight-agent version           print the version
        firstlight-agent --help            print this
 
-check exits with 0 when every check passes, 1 when one fails, 3 when none
-fails but one could not be run.
+check and burnin exit with 0 when every check passes, 1 when one fails, 3 when
+none fails but one could not be run. firstlight-agent burnin -help has the flags.
 
 As PID 1 (/init of the bring-up initramfs, /sbin/init of a node image) it
 needs no verb and takes its orders from the controller named on the kernel
@@ -50,13 +51,20 @@ command line.
 examples:
   firstlight-agent inspect -json | jq '.disks'
   firstlight-agent check || echo "do not hand this node over"
+  firstlight-agent burnin -gpus 8 -soak 24h -state burnin.json
 `
 
 // run is the command without the process around it. It returns the exit code.
-func run(ctx context.Context, args []string, _ io.Reader, stdout, stderr io.Writer) int {
+func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 	verb, rest := "", args
 	if len(args) > 0 {
 		verb, rest = args[0], args[1:]
+	}
+	switch verb { // those with flags of their own
+	case "burnin":
+		return burnIn(ctx, "/", rest, stdout, stderr)
+	case "burn":
+		return burnWorker(ctx, rest, stdin, stdout, stderr)
 	}
 	asJSON := false
 	for _, a := range rest {

@@ -61,6 +61,9 @@ func (a *app) apply(ctx context.Context, dir string, opt applyOptions) error {
 	// Building fetches packages: that is done outside, for a lab's namespace
 	// reaches nothing but its machines.
 	if !a.entered {
+		if err := a.burnable(ctx, s); err != nil {
+			return err
+		}
 		if err := a.labIsUp(ctx, s); err != nil {
 			return err
 		}
@@ -244,7 +247,11 @@ func (a *app) carryOut(ctx context.Context, s *site, e *provision.Engine, plan p
 	if reportErr != nil {
 		return reportErr
 	}
-	return a.outcome(s, known, plan)
+	err = a.outcome(s, known, plan)
+	if a.burn {
+		err = errorOr(err, a.burnOutcome(s, known, plan))
+	}
+	return err
 }
 
 // startServices opens every boot service before any machine is powered on. A

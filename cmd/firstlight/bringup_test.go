@@ -68,6 +68,9 @@ func newVMLab(t *testing.T) *vmLab {
 			t.Fatal(err)
 		}
 		src = bytes.Replace(src, []byte(`lab "two-node-lab"`), fmt.Appendf(nil, `lab "t%d"`, os.Getpid()), 1)
+		// A short burn-in, and room for it on a machine that emulates this one.
+		src = bytes.Replace(src, []byte("  node {}\n"), []byte("  node {\n    gemm      = \"2s\"\n    hbm_sweep = true\n  }\n"), 1)
+		src = bytes.Replace(src, []byte(`"burned-in" = "2m"`), []byte(`"burned-in" = "20m"`), 1)
 		if err := os.WriteFile(f, src, 0o644); err != nil {
 			t.Fatal(err)
 		}
@@ -158,6 +161,7 @@ func TestBringUp(t *testing.T) {
 		}
 		wantText(t, "console of "+name, string(log), "iPXE", "Linux version")
 	}
+	l.wantBadGPU()
 
 	// A foreign client drives a BMC, and what it did is seen by ours.
 	wantText(t, "ipmitool after", l.ipmitool("10.20.0.12", "chassis", "power", "status"), "Chassis Power is on")
@@ -196,7 +200,7 @@ func (l *vmLab) wantReport() {
 	if err != nil {
 		l.t.Fatal(err)
 	}
-	wantText(l.t, "report page", string(page), "LAB", "FL-LAB-0001", "memory.dimms", "disks.root")
+	wantText(l.t, "report page", string(page), "LAB", "FL-LAB-0001", "memory.dimms", "disks.root", "REFERENCE ENGINE", "by the reference engine")
 	var got struct{ Nodes []acceptance.NodeReport }
 	if err := json.Unmarshal([]byte(l.cli(0, "report", "-json", l.dir)), &got); err != nil {
 		l.t.Fatal(err)
@@ -208,7 +212,7 @@ func (l *vmLab) wantReport() {
 				proofs[span.State] = *span.Proof
 			}
 		}
-		for state, check := range map[string]string{"reachable": "bmc.serial", "enrolled": "boot.path", "matched": "system.serial", "provisioned": "image.root", "validated": "image.root"} {
+		for state, check := range map[string]string{"reachable": "bmc.serial", "enrolled": "boot.path", "matched": "system.serial", "provisioned": "image.root", "validated": "image.root", "burned-in": "burn-in.gemm.exact"} {
 			ev := proofs[state]
 			if i := slices.IndexFunc(ev.Checks, func(c acceptance.Check) bool { return c.Name == check }); i < 0 || ev.Checks[i].Verdict != acceptance.Pass {
 				l.t.Errorf("%s: evidence for %s has no passed %s: %+v", n.Name, state, check, ev.Checks)
@@ -217,6 +221,25 @@ func (l *vmLab) wantReport() {
 		if n.Record == "" {
 			l.t.Errorf("%s has no signed record", n.Name)
 		}
+	}
+}
+
+// wantBadGPU burns node-1 in again with a fault in the GPU that it plays: it is
+// quarantined, with the part and the reading named.
+func (l *vmLab) wantBadGPU() {
+	l.t.Helper()
+	file := filepath.Join(l.dir, "lab.hcl")
+	src, err := os.ReadFile(file)
+	if err == nil {
+		err = os.WriteFile(file, bytes.Replace(src, []byte("  memory = \"1GiB\"\n}"), []byte("  memory = \"1GiB\"\n  machine \"node-1\" {\n    gpu_fault = \"bit-flip\"\n  }\n}"), 1), 0o644)
+	}
+	if err != nil {
+		l.t.Fatal(err)
+	}
+	wantText(l.t, "burnin", l.cli(1, "burnin", "-auto-approve", "-target", "node-1", l.dir),
+		"node-1: quarantined: burn-in.gemm.exact: found 1 wrong; the first in iteration 2", "XOR 00000010", "look at GPU 0, SM 3")
+	if err := os.WriteFile(file, src, 0o644); err != nil {
+		l.t.Fatal(err)
 	}
 }
 

@@ -50,6 +50,7 @@ func faultCases() []faultCase {
 		{name: "power-on waves", run: testPowerOnWaves},
 		{name: "fabric", run: testFabric},
 		{name: "fabric not readable", run: testFabricNotReadable},
+		{name: "burn-in", run: testBurnIn},
 		{name: "syntax errors", run: testSyntaxErrors},
 		{name: "hundred nodes", alone: true, run: testHundredNodes},
 	}
@@ -136,6 +137,7 @@ type rackSpec struct {
 	both      bool              // the BMCs are declared by Redfish as well
 	outlets   bool              // two outlets a node, on two PDUs
 	hardware  string            // blocks more of the hardware
+	burn      string            // attributes of the acceptance's node block
 	accept    string            // blocks more of the acceptance
 	fabric    string            // switches and fabrics
 }
@@ -165,7 +167,7 @@ func (s rackSpec) write(t *testing.T, dir string) {
 	case s.attempts < 0:
 		attempts = ""
 	}
-	writeFile(t, filepath.Join(dir, "rack.hcl"), fmt.Sprintf(rackText, s.note, attempts, deadlines.String(), rackPassword, s.hardware, s.accept, s.fabric))
+	writeFile(t, filepath.Join(dir, "rack.hcl"), fmt.Sprintf(rackText, s.note, attempts, deadlines.String(), rackPassword, s.hardware, s.burn, s.accept, s.fabric))
 	var nodes strings.Builder
 	for i := 1; i <= s.nodes; i++ {
 		credential := "credential.bmc"
@@ -247,7 +249,7 @@ hardware "sim" {
 %s}
 
 acceptance "none" {
-  node {}
+  node {%s}
 %s}
 
 rack "a01" {}

@@ -34,6 +34,7 @@ type app struct {
 	targets        []string
 	exclude        []string
 	replace        []string
+	burn           bool // plans burn nodes in, and do nothing else
 	entered        bool // this process was started anew inside the lab's namespace
 }
 
@@ -94,7 +95,7 @@ training-ready state. An inventory in HCL says what the racks should be.`,
 		SilenceErrors: true,
 		SilenceUsage:  true,
 	}
-	root.AddCommand(a.initCommand(), a.importCommand(), a.validateCommand(), a.fmtCommand(), a.planCommand(), a.applyCommand(), a.showCommand(),
+	root.AddCommand(a.initCommand(), a.importCommand(), a.validateCommand(), a.fmtCommand(), a.planCommand(), a.applyCommand(), a.burninCommand(), a.showCommand(),
 		a.statusCommand(), a.consoleCommand(), a.powerCommand(), a.imageCommand(), a.labCommand(), a.reportCommand(),
 		a.quarantineCommand(), a.releaseCommand(), a.fabricCommand(), a.bmcCommand(), a.versionCommand())
 	root.InitDefaultCompletionCmd()

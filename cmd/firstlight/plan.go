@@ -127,6 +127,11 @@ func (a *app) makePlan(s *site, known provision.Known) (provision.Plan, error) {
 	if want.Replace, err = a.replaced(s); err != nil {
 		return provision.Plan{}, err
 	}
+	if a.burn {
+		return a.burnPlan(s, known, want, targets, func(want provision.Want) provision.Plan {
+			return provision.MakePlan(want, known, targets, time.Now())
+		})
+	}
 	p := provision.MakePlan(want, known, targets, time.Now())
 	return p, refusedReplacement(p, want.Replace)
 }

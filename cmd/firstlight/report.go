@@ -70,6 +70,7 @@ func (a *app) writeReport(s *site, known provision.Known, dir string) (string, e
 		return "", err
 	}
 	r := s.report(known)
+	s.addCharts(&r)
 	page := filepath.Join(dir, "index.html")
 	for file, write := range map[string]func(io.Writer) error{
 		page: r.WriteHTML, filepath.Join(dir, "report.json"): r.WriteJSON, filepath.Join(dir, "junit.xml"): r.WriteJUnit,
@@ -112,6 +113,7 @@ func (s *site) report(known provision.Known) acceptance.Report {
 		r.Discovered = append(r.Discovered, acceptance.Discovered{MAC: d.MAC, Seen: d.Last, Detail: d.Detail})
 	}
 	r.Fabric = s.fabricReport()
+	s.judgeBurnIns(&r)
 	return r
 }
 

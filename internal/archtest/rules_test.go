@@ -30,6 +30,7 @@ var rules = []rule{
 		{"provision/acceptance", "the signer and the report verb"},
 		{"provision/agent/api", "wires the hub's reports to the engine"},
 		{"provision/agent/hub", "serves the nodes' agents during apply"},
+		{"provision/burnin", "what nodes measured in their burn-in, for verdicts over all of them and for the report"},
 		{"provision/bmc", "the power verb; wired into the engine as its power"},
 		{"provision/bmc/pacing", "leaf: prints the waves of a plan"},
 		{"provision/bmc/redfish", "the same, for nodes whose BMC is declared to speak Redfish"},
@@ -42,6 +43,7 @@ var rules = []rule{
 		{"internal/refbmc", "verbs are tested against a BMC that is ours"},
 	}},
 	{pkg: "cmd/firstlight-agent", may: []edge{
+		{"provision/acceptance", "leaf: the engines, verdicts and JUnit form of a burn-in"},
 		{"fabric", "the probes that run on the node"},
 		{"fabric/roce", "the node's Ethernet and RoCE state"},
 		{"provision/agent", "its work on the node"},
@@ -52,8 +54,10 @@ var rules = []rule{
 		{"internal/refbmc", "a simulated node's BMC"},
 		{"internal/simrack/fabricsim", "the adapters of a node have the GUIDs that its simulated fabric gives them"},
 		{"inventory", "what to simulate"},
+		{"provision/acceptance", "leaf: the engine that a simulated node computes with"},
 		{"provision/agent", "simulated nodes run the real agent"},
 		{"provision/agent/api", "and speak its protocol"},
+		{"provision/burnin", "the faults that a simulated GPU has"},
 	}},
 	{pkg: "internal/simrack/fabricsim", may: []edge{
 		{"fabric/mad", "simulated switches answer real datagrams"},
@@ -115,6 +119,7 @@ var rules = []rule{
 	}},
 	{pkg: "provision/agent", may: []edge{
 		{"fabric/roce", "the node's Ethernet and RoCE state"},
+		{"provision/acceptance", "leaf: the engines and verdicts of a burn-in"},
 		{"provision/agent/api", "what both sides share"},
 		{"provision/burnin", "GPU health and load"},
 	}, tests: []edge{

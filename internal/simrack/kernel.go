@@ -12,8 +12,10 @@ import (
 	"strings"
 	"time"
 
+	"firstlight/provision/acceptance"
 	"firstlight/provision/agent"
 	"firstlight/provision/agent/api"
+	"firstlight/provision/burnin"
 )
 
 // KernelRelease is what a simulated kernel says of itself: the first line of
@@ -56,7 +58,10 @@ func (m *machine) kernel(ctx context.Context, l *loaded) (again bool) {
 			default:
 			}
 			cancel()
-		}}
+		}, Workers: workers}
+	if f, ok := m.rack.fault(m.node.Name, BadGPU); ok {
+		a.Fault = f.GPU
+	}
 	if args.Kind == api.BootImage && args.Root != "" {
 		switch digest, err := m.fetchRoot(ctx, client, args); {
 		case ctx.Err() != nil:
@@ -82,6 +87,15 @@ func (m *machine) kernel(ctx context.Context, l *loaded) (again bool) {
 	default:
 	}
 	return false
+}
+
+// workers are those of a simulated node's burn-in: in this process, for there may
+// be thousands.
+func workers(engine acceptance.Engine) (burnin.Starter, error) {
+	if engine != acceptance.EngineReference {
+		return nil, fmt.Errorf("a simulated node has no GPU for the %s engine", engine)
+	}
+	return burnin.InProcess, nil
 }
 
 // fetchRoot downloads the root file system and measures it, for as long as it

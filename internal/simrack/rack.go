@@ -21,6 +21,7 @@ import (
 	"time"
 
 	"firstlight/inventory"
+	"firstlight/provision/burnin"
 )
 
 // Kind is a way in which a machine or its BMC misbehaves.
@@ -44,6 +45,7 @@ const (
 	MissingOutlet         Kind = "missing-outlet"           // its PDU knows none of its outlets
 	LostPackets           Kind = "lost-packets"             // Share of its DHCP frames is lost, each way
 	HangAfterLoader       Kind = "hang-after-loader"        // stands still once the loader is read
+	BadGPU                Kind = "bad-gpu"                  // a GPU is faulty under load: see Fault.GPU
 )
 
 // Fault is one fault of one node.
@@ -55,6 +57,7 @@ type Fault struct {
 	// Protocol is the one by which a BMC misbehaves that is declared by two; "":
 	// by both.
 	Protocol string
+	GPU      *burnin.Fault // of bad-gpu: which, and how
 }
 
 // Rack is all nodes of an inventory, simulated. Cluster is needed; the zero

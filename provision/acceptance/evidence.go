@@ -45,6 +45,7 @@ type Evidence struct {
 	Engine Engine    `json:"engine"`
 	Lab    bool      `json:"lab,omitempty"` // read from a virtual or simulated machine
 	Checks []Check   `json:"checks"`
+	Data   []string  `json:"data,omitempty"` // digests of what was measured beside the checks: samples of a burn-in
 }
 
 // Verdict is Fail if any check failed, else NotRun if any was not run or

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"html/template"
 	"io"
+	"slices"
 	"strings"
 	"time"
 )
@@ -16,6 +17,7 @@ var reportTemplate string
 type page struct {
 	Report
 	Counts   Counts
+	Stood    []Engine // engines that computed in place of GPUs
 	Failures []pageNode
 	Nodes    []pageNode
 	Slow     []pageSlow
@@ -30,8 +32,9 @@ type pageNode struct {
 	Problems []Problem
 	First    *Problem        // what to look at first
 	Fabric   []FabricFinding // that concern it
+	Charts   []*drawn
 	Open     bool
-	Failed   bool
+	Bad      bool
 }
 
 // segment is a part of a node's bar: X and Width in percent of the axis.
@@ -69,11 +72,11 @@ func (r Report) WriteHTML(w io.Writer) error {
 }
 
 func (r Report) page() page {
-	p := page{Report: r, Counts: r.Counts()}
+	p := page{Report: r, Counts: r.Counts(), Stood: r.standIns()}
 	p.From, p.To = r.axis()
 	seen := map[string]bool{}
 	for _, n := range r.Nodes {
-		v := pageNode{NodeReport: n, Failed: n.failed(), Bar: n.bar(p.From, p.To), Fabric: r.Fabric.of(n.Name)}
+		v := pageNode{NodeReport: n, Bad: n.Failed(), Bar: n.bar(p.From, p.To), Fabric: r.Fabric.of(n.Name)}
 		for _, s := range v.Bar {
 			seen[s.State] = true
 		}
@@ -88,8 +91,13 @@ func (r Report) page() page {
 		if len(v.Problems) > 0 {
 			v.First = &v.Problems[0]
 		}
+		for _, c := range n.Charts {
+			if d := c.draw(); d != nil {
+				v.Charts = append(v.Charts, d)
+			}
+		}
 		v.Open = len(r.Nodes) <= 2 // read at length; more are looked through
-		if v.Failed {
+		if v.Bad {
 			p.Failures = append(p.Failures, v)
 		}
 		p.Nodes = append(p.Nodes, v)
@@ -109,6 +117,19 @@ func (r Report) page() page {
 	return p
 }
 
+// standIns are the engines whose results stand in for those of GPUs.
+func (r Report) standIns() (out []Engine) {
+	for _, n := range r.Nodes {
+		for _, s := range n.History {
+			if s.Proof != nil && (s.Proof.Engine == EngineReference || s.Proof.Engine == EngineSimulated) && !slices.Contains(out, s.Proof.Engine) {
+				out = append(out, s.Proof.Engine)
+			}
+		}
+	}
+	slices.Sort(out)
+	return out
+}
+
 // axis spans the entries of all nodes; while a node is unfinished, up to now.
 func (r Report) axis() (from, to time.Time) {
 	for _, n := range r.Nodes {
@@ -120,7 +141,7 @@ func (r Report) axis() (from, to time.Time) {
 				to = s.Entered
 			}
 		}
-		if n.State != stateReady && !n.failed() && len(n.History) > 1 && r.Made.After(to) {
+		if n.State != stateReady && !n.Failed() && len(n.History) > 1 && r.Made.After(to) {
 			to = r.Made
 		}
 	}

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"strings"
+	"time"
 )
 
 type junitSuites struct {
@@ -58,24 +59,16 @@ func (r Report) WriteJUnit(w io.Writer) error {
 	if r.Fabric != nil {
 		suites = append(suites, r.Fabric.junit())
 	}
+	if r.BurnIn != nil {
+		suites = append(suites, r.BurnIn.junit(r.Made))
+	}
 	for _, s := range suites {
 		out.Suites = append(out.Suites, s)
 		out.Tests += s.Tests
 		out.Failures += s.Failures
 		out.Skipped += s.Skipped
 	}
-	if _, err := io.WriteString(w, xml.Header); err != nil {
-		return fmt.Errorf("write JUnit report: %w", err)
-	}
-	enc := xml.NewEncoder(w)
-	enc.Indent("", "  ")
-	if err := enc.Encode(out); err != nil {
-		return fmt.Errorf("write JUnit report: %w", err)
-	}
-	if _, err := io.WriteString(w, "\n"); err != nil {
-		return fmt.Errorf("write JUnit report: %w", err)
-	}
-	return nil
+	return writeSuites(w, out)
 }
 
 func (n NodeReport) junit() junitSuite {
@@ -100,7 +93,7 @@ func (n NodeReport) junit() junitSuite {
 	outcome := junitCase{Class: n.Name, Name: "node ready", Time: "0.000"}
 	switch {
 	case n.State == stateReady:
-	case n.failed():
+	case n.Failed():
 		outcome.Failure = &junitFailure{Message: strings.TrimSuffix(n.State+": "+n.Reason, ": ")}
 	default:
 		outcome.Skipped = &junitSkipped{Message: strings.TrimSuffix("not finished: "+n.State+": "+n.Reason, ": ")}
@@ -140,4 +133,30 @@ func (c Check) junit(class string) junitCase {
 		out.Skipped = &junitSkipped{Message: "not run: " + message}
 	}
 	return out
+}
+
+// WriteChecksJUnit writes the checks of one run for CI: a suite with a case for
+// each. A check that was not run is skipped, never passed.
+func WriteChecksJUnit(w io.Writer, name, class string, checks []Check, began time.Time, took time.Duration) error {
+	s := junitSuite{Name: name, Time: fmt.Sprintf("%.3f", took.Seconds()), Timestamp: began.UTC().Format("2006-01-02T15:04:05")}
+	for _, c := range checks {
+		s.Cases = append(s.Cases, c.junit(class))
+	}
+	s.count()
+	return writeSuites(w, junitSuites{Name: name, Tests: s.Tests, Failures: s.Failures, Skipped: s.Skipped, Suites: []junitSuite{s}})
+}
+
+func writeSuites(w io.Writer, out junitSuites) error {
+	if _, err := io.WriteString(w, xml.Header); err != nil {
+		return fmt.Errorf("write JUnit report: %w", err)
+	}
+	enc := xml.NewEncoder(w)
+	enc.Indent("", "  ")
+	if err := enc.Encode(out); err != nil {
+		return fmt.Errorf("write JUnit report: %w", err)
+	}
+	if _, err := io.WriteString(w, "\n"); err != nil {
+		return fmt.Errorf("write JUnit report: %w", err)
+	}
+	return nil
 }

@@ -71,7 +71,8 @@ func (e *RefusedError) Error() string {
 
 // Check returns a *RefusedError unless the evidence for every required state
 // is there, is about this node and passes, and, for metal, was read from the
-// machine itself or computed on its GPUs.
+// machine itself or computed on its GPUs. A burn-in that was asked for is
+// computed on them.
 func (r Record) Check() error {
 	if r.Node == "" || r.Cluster == "" {
 		return &RefusedError{Node: r.Node, Reason: "it names no node or no cluster"}
@@ -119,6 +120,9 @@ func (r Record) checkState(s StateProof) error {
 	}
 	if len(s.Proof.Checks) == 0 {
 		return refuse("", "the evidence holds no check")
+	}
+	if s.State == stateBurnedIn && !r.Lab && s.Proof.Engine != EngineCUDA && slices.ContainsFunc(s.Proof.Checks, func(c Check) bool { return c.Verdict != NotApplicable }) {
+		return refuse("", fmt.Sprintf("GPUs are burned in by the %s engine, not by the %s engine", EngineCUDA, s.Proof.Engine))
 	}
 	for _, c := range s.Proof.Checks {
 		if c.Verdict != Pass && c.Verdict != NotApplicable {

@@ -52,6 +52,9 @@ func goodRecord(t *testing.T, s store, lab bool) Record {
 			{Name: state + ".check", Verdict: Pass, Reading: "<32>", Threshold: "32", Source: "nodes.hcl:12", Part: "DIMMs"},
 			{Name: state + ".other", Verdict: NotApplicable, Reading: "none", Threshold: "none declared"},
 		}}
+		if state == stateBurnedIn {
+			e.Engine = EngineCUDA
+		}
 		r.States = append(r.States, StateProof{State: state, Entered: at, Evidence: s.put(t, e), Proof: e})
 	}
 	return r
@@ -149,6 +152,7 @@ func TestSignRefuses(t *testing.T) {
 		{"no checks", false, func(r *Record) { r.States[0].Proof.Checks = nil }, "reachable: the evidence holds no check"},
 		{"simulated for metal", false, func(r *Record) { r.States[4].Proof.Engine = EngineSimulated }, "validated: its readings come from the simulated engine"},
 		{"reference for metal", false, func(r *Record) { r.States[5].Proof.Engine = EngineReference }, "burned-in: its readings come from the reference engine"},
+		{"burned in by no GPU", false, func(r *Record) { r.States[5].Proof.Engine = EngineNode }, "burned-in: GPUs are burned in by the cuda engine, not by the node engine"},
 		{"no engine", false, func(r *Record) { r.States[5].Proof.Engine = "" }, `unknown engine ""`},
 		{"lab evidence for metal", false, func(r *Record) { r.States[3].Proof.Lab = true }, "provisioned: the evidence comes from a lab machine"},
 		{"another node's evidence", false, func(r *Record) { r.States[3].Proof.Node = "hnode002" }, `about "hnode002"`},

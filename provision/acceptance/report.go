@@ -22,20 +22,23 @@ type Report struct {
 	Discovered []Discovered `json:"discovered,omitempty"`
 	// Fabric is the last reading of the fabric; nil: none.
 	Fabric *FabricReport `json:"fabric,omitempty"`
+	// BurnIn is what all burn-ins say together; nil: there was none.
+	BurnIn *FleetBurnIn `json:"burn_in,omitempty"`
 }
 
 // NodeReport is one node's way through its lifecycle.
 type NodeReport struct {
-	Name    string `json:"name"`
-	Rack    string `json:"rack,omitempty"`
-	Unit    int    `json:"unit,omitempty"`
-	Serial  string `json:"serial,omitempty"`
-	Image   string `json:"image,omitempty"` // name and digest
-	Power   string `json:"power,omitempty"`
-	State   string `json:"state"`
-	Reason  string `json:"reason,omitempty"` // why it failed or waits
-	History []Span `json:"history"`          // of the present bring-up, oldest first
-	Record  string `json:"record,omitempty"` // digest of the signed record
+	Name    string  `json:"name"`
+	Rack    string  `json:"rack,omitempty"`
+	Unit    int     `json:"unit,omitempty"`
+	Serial  string  `json:"serial,omitempty"`
+	Image   string  `json:"image,omitempty"` // name and digest
+	Power   string  `json:"power,omitempty"`
+	State   string  `json:"state"`
+	Reason  string  `json:"reason,omitempty"` // why it failed or waits
+	History []Span  `json:"history"`          // of the present bring-up, oldest first
+	Record  string  `json:"record,omitempty"` // digest of the signed record
+	Charts  []Chart `json:"-"`                // of what its burn-in sampled
 }
 
 // Span is one state entered, and what it took to enter it.
@@ -57,11 +60,13 @@ type Discovered struct {
 	Detail string    `json:"detail,omitempty"`
 }
 
-// States that say that a person is needed.
+// States that the report treats apart: those that say that a person is needed,
+// the last one, and the one before it.
 const (
 	stateFailed      = "failed"
 	stateQuarantined = "quarantined"
 	stateReady       = "ready"
+	stateBurnedIn    = "burned-in"
 )
 
 // Counts are the nodes by what the reader wants to know first.
@@ -79,7 +84,7 @@ func (r Report) Counts() Counts {
 		switch {
 		case n.State == stateReady:
 			c.Ready++
-		case n.failed():
+		case n.Failed():
 			c.Failed++
 		default:
 			c.Unfinished++
@@ -88,7 +93,8 @@ func (r Report) Counts() Counts {
 	return c
 }
 
-func (n NodeReport) failed() bool { return n.State == stateFailed || n.State == stateQuarantined }
+// Failed reports that a person is needed.
+func (n NodeReport) Failed() bool { return n.State == stateFailed || n.State == stateQuarantined }
 
 // Problem is one check that did not pass on a node that is not ready.
 type Problem struct {

@@ -87,8 +87,15 @@ func fail(n NodeReport, state, proof string, after float64, reason string, lab b
 }
 
 func twoNodes() Report {
-	return Report{Cluster: "two-node-lab", Lab: true, Inventory: digestOf(1), Serial: 58, Made: start.Add(5 * time.Minute), By: "firstlight 0.1.0",
+	r := Report{Cluster: "two-node-lab", Lab: true, Inventory: digestOf(1), Serial: 58, Made: start.Add(5 * time.Minute), By: "firstlight 0.1.0",
 		Nodes: []NodeReport{chain("lab1", true, 1, "ready"), chain("lab2", true, 3, "ready")}}
+	burned := r.Nodes[0].History[6].Proof
+	burned.Engine, burned.Checks = EngineReference, []Check{{"burn-in.gemm.exact", Pass, "0 wrong in 403 products", "0 wrong", "exact", "GPU 0"}}
+	r.Nodes[0].Charts = []Chart{{Title: "Throughput", Unit: "TFLOP/s", Lines: []ChartLine{
+		{"GPU 0", []ChartPoint{{0.5, 701}, {1.5, 733.5}, {2.5, math.NaN()}, {3.5, 640}}},
+		{"GPU 1", []ChartPoint{{0.5, 690}, {1.5, 691}}}}},
+		{Title: "Nothing known", Unit: "W", Lines: []ChartLine{{Name: "GPU 0"}}}}
+	return r
 }
 
 func rackWithFailures() Report {
@@ -131,6 +138,7 @@ func hostile() Report {
 		{State: evil, Entered: start},
 		{State: "failed", Entered: start.Add(time.Second), Seconds: 1, Reason: evil, Evidence: evil,
 			Proof: &Evidence{Node: evil, State: evil, Time: start, Engine: Engine(evil), Checks: []Check{{evil, Fail, evil, evil, evil, evil}, {evil, Verdict(evil), evil, evil, evil, evil}}}}}}
+	n.Charts = []Chart{{Title: evil, Unit: evil, Lines: []ChartLine{{evil, []ChartPoint{{0, math.Inf(1)}, {1, 1}, {2, math.MaxFloat64}}}}}}
 	return Report{Cluster: evil, Inventory: evil, By: evil, Made: start, Nodes: []NodeReport{n}, Discovered: []Discovered{{evil, start, evil}},
 		Fabric: &FabricReport{Read: start, Source: evil, Why: evil, NotRead: []string{evil}, Picture: evil, Findings: []FabricFinding{
 			{evil, evil, evil, []string{evil}, []FabricPort{{evil, evil, evil, 1, evil}}, evil, evil, evil, evil, evil}}}}
@@ -187,7 +195,7 @@ func TestHostileText(t *testing.T) {
 			if n := strings.Count(got, "<script>"); n != 1 {
 				t.Errorf("%d script elements; want only the page's own", n)
 			}
-			if strings.Count(got, "</title>") != 1 || strings.Contains(got, "alert(1)</script>") {
+			if strings.Count(got, "</title>") != 2 /* the page's and the line's */ || strings.Contains(got, "alert(1)</script>") {
 				t.Error("text of an inventory became markup")
 			}
 		case "json":

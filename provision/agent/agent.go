@@ -11,7 +11,9 @@ import (
 	"sync"
 	"time"
 
+	"firstlight/provision/acceptance"
 	"firstlight/provision/agent/api"
+	"firstlight/provision/burnin"
 )
 
 // Agent is one boot of one node. Controller, Args and Token are needed; the
@@ -38,6 +40,10 @@ type Agent struct {
 	// Settle is called before each inspection and check, and returns when the
 	// machine's drivers are loaded. nil means that they are.
 	Settle func(ctx context.Context) error
+	// Workers starts the burn-in workers of an engine. nil means BurnWorkers.
+	Workers func(engine acceptance.Engine) (burnin.Starter, error)
+	// Fault is planted in every burn-in, by labs; nil for none.
+	Fault *burnin.Fault
 
 	run struct {
 		client
@@ -46,6 +52,8 @@ type Agent struct {
 		jobs   map[string]*task
 		repoll context.CancelFunc // ends the poll under way
 		done   sync.WaitGroup
+
+		burnTold time.Time // when a burn-in was last heard of
 
 		streaming sync.Mutex // held while a chunk of log travels
 		streamed  int64      // offset up to which the controller has the log

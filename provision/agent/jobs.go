@@ -162,8 +162,11 @@ func (a *Agent) finish(ctx context.Context, t *task) {
 // the kernel (a dying disk) or panics costs this job and nothing else.
 func (a *Agent) work(ctx context.Context, job api.Job) api.Result {
 	limit := inspectDeadline
-	if job.Kind == api.JobCheck {
+	switch job.Kind {
+	case api.JobCheck:
 		limit = checkDeadline
+	case api.JobBurnIn:
+		limit = burnDeadline(job.BurnIn)
 	}
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
@@ -188,7 +191,7 @@ func (a *Agent) work(ctx context.Context, job api.Job) api.Result {
 }
 
 func (a *Agent) perform(ctx context.Context, job api.Job, result *api.Result) {
-	if (job.Kind == api.JobInspect || job.Kind == api.JobCheck) && a.Settle != nil {
+	if (job.Kind == api.JobInspect || job.Kind == api.JobCheck || job.Kind == api.JobBurnIn) && a.Settle != nil {
 		if err := a.Settle(ctx); err != nil {
 			result.Error = fmt.Sprintf("waiting for the node's drivers: %v", err)
 			return
@@ -203,6 +206,8 @@ func (a *Agent) perform(ctx context.Context, job api.Job, result *api.Result) {
 			MAC: a.Args.MAC, ClockOffset: a.clockOffset(),
 			Kind: a.Args.Kind, RootDeclared: a.Args.Root, RootMeasured: a.RootDigest,
 		})
+	case api.JobBurnIn:
+		a.burnIn(ctx, job.BurnIn, result)
 	case api.JobReboot, api.JobPowerOff: // done after the acknowledgement
 	default:
 		result.Error = fmt.Sprintf("agent %s does not know jobs of kind %q", a.Version, job.Kind)

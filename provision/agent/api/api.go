@@ -2,7 +2,10 @@
 // messages of the agent's HTTP/JSON protocol and the paths they travel on.
 package api
 
-import "time"
+import (
+	"encoding/json"
+	"time"
+)
 
 // Paths on the controller's HTTP service. All but Hello need the header
 // "Authorization: Bearer SESSION"; 401 says that the session is not one of
@@ -67,6 +70,7 @@ type HelloReply struct {
 const (
 	JobInspect  = "inspect"  // Result.Inspection
 	JobCheck    = "check"    // Result.Checks
+	JobBurnIn   = "burn-in"  // Job.BurnIn; Result.Checks and Result.BurnIn
 	JobReboot   = "reboot"   // acknowledged before it is done
 	JobPowerOff = "poweroff" // likewise
 )
@@ -74,17 +78,53 @@ const (
 // Job is work for the agent. The same ID may be handed out again after a
 // controller restart; the agent answers from memory and does not repeat it.
 type Job struct {
-	ID   string `json:"id"` // without commas
-	Kind string `json:"kind"`
+	ID     string  `json:"id"` // without commas
+	Kind   string  `json:"kind"`
+	BurnIn *BurnIn `json:"burn_in,omitempty"` // of JobBurnIn
+}
+
+// BurnIn asks for burn-in stages, one after the other.
+type BurnIn struct {
+	Engine string        `json:"engine"` // "cuda", or "reference" where the node is no metal
+	GPUs   int           `json:"gpus"`   // declared; with the reference engine, how many to play
+	Seed   uint64        `json:"seed"`   // of the factors: equal seeds have equal results, on any node
+	Stages []BurnInStage `json:"stages"`
+	Fault  *BurnInFault  `json:"fault,omitempty"` // to be planted, in a lab
+}
+
+// BurnInFault is a GPU made faulty on purpose, for the reference engine: no other
+// takes one.
+type BurnInFault struct {
+	Kind  string `json:"kind"` // "bit-flip", …: of package burnin
+	GPU   int    `json:"gpu"`
+	SM    int    `json:"sm"`
+	After int    `json:"after"` // iterations that go well
+	Bit   int    `json:"bit"`
+}
+
+// BurnInStage is one stage as the inventory declares it.
+type BurnInStage struct {
+	Name    string  `json:"name"` // gemm, hbm_sweep, soak
+	Seconds float64 `json:"seconds,omitempty"`
+	Source  string  `json:"source"` // "cluster.hcl:48"
+}
+
+// BurnInResult is what a burn-in leaves beside its checks.
+type BurnInResult struct {
+	Engine string `json:"engine"` // that computed
+	// Data is a burnin.Burn as JSON: every GPU's rates and samples. The
+	// controller files it and shows it.
+	Data json.RawMessage `json:"data"`
 }
 
 // Result answers a Job.
 type Result struct {
-	JobID      string      `json:"job_id"`
-	Kind       string      `json:"kind"`
-	Error      string      `json:"error,omitempty"`
-	Inspection *Inspection `json:"inspection,omitempty"`
-	Checks     []Check     `json:"checks,omitempty"`
+	JobID      string        `json:"job_id"`
+	Kind       string        `json:"kind"`
+	Error      string        `json:"error,omitempty"`
+	Inspection *Inspection   `json:"inspection,omitempty"`
+	Checks     []Check       `json:"checks,omitempty"`
+	BurnIn     *BurnInResult `json:"burn_in,omitempty"`
 }
 
 // Check is one node-side health check, judged on the node.

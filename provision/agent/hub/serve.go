@@ -20,7 +20,7 @@ import (
 // Bounds on what an agent may send, in bytes, and how long it may take.
 const (
 	maxHello    = 64 << 10
-	maxResult   = 8 << 20 // an inspection of a large node is about 100 KiB
+	maxResult   = 48 << 20 // an inspection of a large node is about 100 KiB, a burn-in of a week 40 MiB
 	maxReport   = 64 << 10
 	maxLogChunk = 256 << 10
 	bodyTimeout = 30 * time.Second
