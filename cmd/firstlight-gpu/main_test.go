@@ -1,0 +1,34 @@
+package main
+
+import (
+	"bytes"
+	"strings"
+	"testing"
+)
+
+func TestRun(t *testing.T) {
+	cases := []struct {
+		args    []string
+		stdin   string
+		code    int
+		out     string
+		problem string
+	}{
+		{args: []string{"--help"}, out: "usage: firstlight-gpu burn"},
+		{args: nil, code: exitUsage, problem: "usage: firstlight-gpu burn"},
+		{args: []string{"juggle"}, code: exitUsage, problem: "usage: firstlight-gpu burn"},
+		{args: []string{"burn", "-help"}, out: "examples, for ten seconds"},
+		{args: []string{"burn", "-speed", "9"}, code: exitUsage, problem: "flag provided but not defined"},
+		{args: []string{"burn", "now"}, code: exitUsage, problem: "usage: firstlight-gpu burn"},
+		{args: []string{"burn", "-patience", "0s"}, code: exitUsage, problem: "usage: firstlight-gpu burn"},
+		{args: []string{"burn"}, code: exitFail, out: `{"kind":"error"`, problem: "read order: EOF"},
+		{args: []string{"burn"}, stdin: `{"version":1,"engine":"reference"}`, code: exitFail, out: `"error":"order for the reference engine`, problem: "reference engine"},
+	}
+	for _, c := range cases {
+		var out, problem bytes.Buffer
+		code := run(t.Context(), c.args, strings.NewReader(c.stdin), &out, &problem)
+		if code != c.code || !strings.Contains(out.String(), c.out) || !strings.Contains(problem.String(), c.problem) {
+			t.Errorf("%v: exit %d\n%s%s", c.args, code, &out, &problem)
+		}
+	}
+}
