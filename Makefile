@@ -18,15 +18,17 @@ help: ## show this
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 .PHONY: build
-build: ## build bin/firstlight and bin/firstlight-agent, both static
+build: ## build bin/firstlight and bin/firstlight-agent, both static; with gcc, bin/firstlight-gpu as well
 	@mkdir -p bin
 	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '-s -w -X main.version=$(VERSION)' -o bin/firstlight ./cmd/firstlight
 	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '-s -w' -o bin/firstlight-agent ./cmd/firstlight-agent
+	@if command -v gcc >/dev/null; then $(MAKE) -s build-gpu; fi
 
+# NVML's symbols are looked up when they are first called: a driver lacks some.
 .PHONY: build-gpu
 build-gpu: ## build bin/firstlight-gpu, which works with a node's GPUs; needs gcc
 	@mkdir -p bin
-	CGO_ENABLED=1 $(GO) build -trimpath -ldflags '-s -w' -o bin/firstlight-gpu ./cmd/firstlight-gpu
+	CGO_ENABLED=1 CGO_CFLAGS='-O2 -Wno-deprecated-declarations' $(GO) build -trimpath -ldflags '-s -w -extldflags=-Wl,-z,lazy' -o bin/firstlight-gpu ./cmd/firstlight-gpu
 
 .PHONY: deps test-deps
 deps: ## install the Debian packages that the lab and the image builder need

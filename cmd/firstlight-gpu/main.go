@@ -1,7 +1,7 @@
 // Command firstlight-gpu works with a node's NVIDIA GPUs through the libraries
 // of their driver. It is a program of its own, linked to the C library, so that
-// firstlight-agent needs none; the agent starts it, once for each GPU, and reads
-// what it tells.
+// firstlight-agent needs none; the agent starts it, once for each GPU or once for
+// all, and reads what it tells.
 package main
 
 import (
@@ -30,9 +30,10 @@ func main() {
 const usage = `firstlight-gpu: what works with a node's GPUs, for firstlight-agent
 
 usage: firstlight-gpu burn     carry out an order, one JSON object on standard input
+       firstlight-gpu health   read the state of all GPUs, as one JSON object
        firstlight-gpu --help   print this
 
-firstlight-gpu burn -help says what an order is.
+firstlight-gpu burn -help says what an order is, firstlight-gpu health -help what is read.
 `
 
 // run is the command without the process around it. It returns the exit code.
@@ -44,6 +45,8 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 	switch verb {
 	case "burn":
 		return burn(ctx, rest, stdin, stdout, stderr)
+	case "health":
+		return health(rest, stdout, stderr)
 	case "-h", "-help", "--help", "help":
 		fmt.Fprint(stdout, usage)
 		return exitOK

@@ -50,7 +50,9 @@ var rules = []rule{
 		{"provision/burnin", "GPU health and load"},
 	}},
 	{pkg: "cmd/firstlight-gpu", may: []edge{
+		{"provision/burnin", "what the health verb prints"},
 		{"provision/burnin/cuda", "the burn verb"},
+		{"provision/burnin/nvml", "the health verb"},
 	}},
 	{pkg: "internal/simrack", may: []edge{
 		{"internal/refbmc", "a simulated node's BMC"},
@@ -114,6 +116,10 @@ var rules = []rule{
 	{pkg: "provision/burnin/cuda", may: []edge{
 		{"provision/acceptance", "leaf: the engine's name"},
 		{"provision/burnin", "the order and events of a worker, and what it computes"},
+	}},
+	{pkg: "provision/burnin/nvml", may: []edge{
+		{"provision/acceptance", "leaf: the engine's name"},
+		{"provision/burnin", "the readings that its checks are made of"},
 	}},
 	{pkg: "provision/agent", may: []edge{
 		{"fabric/roce", "the node's Ethernet and RoCE state"},
@@ -183,6 +189,7 @@ var bans = []ban{
 	{"cmd/firstlight-agent", "firstlight/inventory", "the agent is told what to do; it reads no inventory"},
 	{"cmd/firstlight", "firstlight/provision/agent/boot", "the first process of an initramfs has no place in the controller"},
 	{"cmd/firstlight", "github.com/NVIDIA/go-nvml", "needs cgo, and the controller is built without"},
+	{"cmd/firstlight-agent", "github.com/NVIDIA/go-nvml", "needs cgo, and the agent is built without"},
 	{"cmd/firstlight-agent", "github.com/ebitengine/purego", "needs the C library, and the agent is built without"},
 	{"cmd/firstlight", "github.com/ebitengine/purego", "needs the C library, and the controller is built without"},
 	{"inventory/topology", "github.com/", "a layout follows from its nodes and switches alone: no HCL, no other library"},
