@@ -11,17 +11,24 @@ CACHE   ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/firstlight
 
 # What Debian packages the tests' foreign peers, the lab and the image builder come in.
 RUN_PACKAGES  := qemu-system-x86 ovmf ipxe squashfs-tools kmod iproute2 ca-certificates
-TEST_PACKAGES := $(RUN_PACKAGES) ipmitool openipmi freeipmi-tools isc-dhcp-client udhcpc curl tcpdump dnsmasq-base ibsim-utils infiniband-diags opensm busybox-static cpio zstd procps gcc libc6-dev
+TEST_PACKAGES := $(RUN_PACKAGES) ipmitool openipmi freeipmi-tools isc-dhcp-client udhcpc curl tcpdump dnsmasq-base ibsim-utils infiniband-diags opensm busybox-static cpio zstd procps gcc libc6-dev clang-19
 
 .PHONY: help
 help: ## show this
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 .PHONY: build
-build: ## build bin/firstlight and bin/firstlight-agent, both static
+build: ## build bin/firstlight and bin/firstlight-agent, both static; with gcc, bin/firstlight-gpu as well
 	@mkdir -p bin
 	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '-s -w -X main.version=$(VERSION)' -o bin/firstlight ./cmd/firstlight
 	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '-s -w' -o bin/firstlight-agent ./cmd/firstlight-agent
+	@if command -v gcc >/dev/null; then $(MAKE) -s build-gpu; fi
+
+# NVML's symbols are looked up when they are first called: a driver lacks some.
+.PHONY: build-gpu
+build-gpu: ## build bin/firstlight-gpu, which works with a node's GPUs; needs gcc
+	@mkdir -p bin
+	CGO_ENABLED=1 CGO_CFLAGS='-O2 -Wno-deprecated-declarations' $(GO) build -trimpath -ldflags '-s -w -extldflags=-Wl,-z,lazy' -o bin/firstlight-gpu ./cmd/firstlight-gpu
 
 .PHONY: deps test-deps
 deps: ## install the Debian packages that the lab and the image builder need
@@ -54,7 +61,7 @@ $(TEST_KERNEL):
 	cd $$tmp && name=$$(apt-cache depends linux-image-amd64 | awk '/Depends: linux-image-/{print $$2; exit}') && apt-get -qq download $$name && \
 	mkdir -p $(CACHE) && dpkg-deb -x $$name*.deb $@.new && rm -rf $$tmp && mv $@.new $@
 
-TEST_ENV = FIRSTLIGHT_CACHE=$(CACHE) FIRSTLIGHT_TEST_KERNEL=$(TEST_KERNEL)
+TEST_ENV = FIRSTLIGHT_CACHE=$(CACHE) FIRSTLIGHT_TEST_KERNEL=$(TEST_KERNEL) FIRSTLIGHT_TEST_PTXAS=$(wildcard $(CACHE)/ptxas)
 
 .PHONY: test
 test: test-deps build $(TEST_KERNEL) ## every test that needs no GPU: foreign peers and virtual machines included (as root)
@@ -95,6 +102,34 @@ bench-fabric: test-deps ## fabrics of 6,128 and 16,384 adapters read from ibsim,
 .PHONY: bench-bmc
 bench-bmc: test-deps ## power states of 1,000 and 10,000 BMCs, against FreeIPMI's ipmipower; bad networks; figures of docs/measured.md
 	$(if $(ROOT),sudo) env PATH="$$PATH" FIRSTLIGHT_BENCH_ROUNDS="$(FIRSTLIGHT_BENCH_ROUNDS)" $(GO) test -tags bench -count=1 -v -timeout 30m ./provision/bmc -run '^TestBench'
+
+# The kernels of the CUDA worker, compiled to PTX: KERNEL:ARCHITECTURE:ISA. The
+# driver of the node translates it for the GPU that it finds.
+KERNELS := provision/burnin/cuda/kernels
+PTX     ?= $(KERNELS)
+.PHONY: ptx ptx-deps
+ptx-deps:
+	@$(MAKE) -s install PACKAGES=clang-19
+ptx: ptx-deps ## compile the GPU kernels to the PTX that is committed (PTX=DIR: to another place)
+	@for k in portable:sm_80:80 ada:sm_89:84; do \
+		IFS=: read -r name arch isa <<<"$$k"; \
+		clang-19 -x cuda --cuda-device-only --cuda-gpu-arch=$$arch -nocudainc -nocudalib -Wall -Werror -O3 -std=c++17 \
+			-S -Xclang -target-feature -Xclang +ptx$$isa -o $(PTX)/$$name.ptx $(KERNELS)/$$name.cu; \
+	done
+
+# NVIDIA's assembler, out of Debian's package (non-free, of trixie: older ones do
+# not know sm_90a): with it the tests assemble the PTX. 87 MB are downloaded.
+PTXAS := $(CACHE)/ptxas
+.PHONY: ptxas
+ptxas: $(PTXAS) ## get NVIDIA's assembler from Debian's non-free packages, for the tests of the GPU kernels
+$(PTXAS):
+	@tmp=$$(mktemp -d) && mkdir -p $$tmp/lists/partial $$tmp/cache/archives/partial $(CACHE) && \
+	mirror=$$(apt-get indextargets --format '$$(REPO_URI)' 'Created-By: Packages' | grep '/debian/$$' | head -1) && \
+	echo "deb $$mirror trixie non-free" >$$tmp/sources.list && \
+	apt="-qq -o Dir::Etc::SourceList=$$tmp/sources.list -o Dir::Etc::SourceParts=- -o Dir::State::Lists=$$tmp/lists -o Dir::Cache=$$tmp/cache -o APT::Sandbox::User=root" && \
+	$(ROOT) apt-get $$apt update && (cd $$tmp && apt-get $$apt download nvidia-cuda-toolkit) && \
+	dpkg-deb --fsys-tarfile $$tmp/nvidia-cuda-toolkit_*.deb | tar -x -C $$tmp ./usr/bin/ptxas && \
+	mv $$tmp/usr/bin/ptxas $@ && $(ROOT) rm -rf $$tmp
 
 .PHONY: fuzz
 FUZZTIME ?= 1m

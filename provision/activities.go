@@ -145,7 +145,7 @@ func (e *Engine) check(ctx context.Context, n *inventory.Node, act Action) (Pass
 		checks = append(checks, acceptance.Check{Name: c.Name, Verdict: acceptance.Verdict(c.Verdict), Reading: c.Reading,
 			Threshold: c.Threshold, Source: c.Source, Part: c.Part})
 	}
-	return e.concludeChecks(n, slices.Concat(checks, e.cabling.unchecked(n), unmeasured(n)), e.checkFabric(ctx, n))
+	return e.concludeChecks(n, slices.Concat(checks, e.cabling.unchecked(n), unmeasured(n, res.Checks)), e.checkFabric(ctx, n))
 }
 
 // jobID is that of a job for the agent of the current boot: the same however
@@ -169,6 +169,9 @@ func (e *Engine) ask(ctx context.Context, n *inventory.Node, act Action, kind st
 		return api.Result{}, errors.New("no agent has called home")
 	}
 	job := api.Job{ID: e.jobID(n.Name, act, kind), Kind: kind}
+	if kind == api.JobCheck {
+		job.GPUs = declaredGPUs(n)
+	}
 	res, err := e.Agents.Do(ctx, n.Name, boot.ID, job)
 	if err != nil {
 		return res, fmt.Errorf("%s: %w; %s", kind, err, e.lastWord(n.Name))
@@ -177,6 +180,15 @@ func (e *Engine) ask(ctx context.Context, n *inventory.Node, act Action, kind st
 		return res, fmt.Errorf("%s on the node: %s", kind, res.Error)
 	}
 	return res, nil
+}
+
+// declaredGPUs are those that a node's check reads, nil where none are declared.
+func declaredGPUs(n *inventory.Node) *api.GPUs {
+	if n.Hardware == nil || n.Hardware.GPU == nil {
+		return nil
+	}
+	g := n.Hardware.GPU
+	return &api.GPUs{Count: g.Count, PCIID: strings.ToLower(g.PCIID), Model: g.Model, Memory: int64(g.Memory.Bytes), NVLinks: g.NVLinks, Source: where(g.Range)}
 }
 
 func (e *Engine) lastWord(node string) string {

@@ -92,9 +92,10 @@ func TestFaults(t *testing.T) {
 		{"BMC falls silent", func(m *machine) { m.muteAfter = 1 }, Failed, []string{"BMC did not answer", "attempt 3 of 3"}, 0},
 		{"declared and never read", func(m *machine) {
 			h := *m.node.Hardware
+			m.oldAgent = true
 			h.GPU = &inventory.GPU{Memory: inventory.Size{Bytes: 141e9, Text: "141GB"}, NVLinks: 18}
 			m.node.Hardware = &h
-		}, Failed, []string{"gpu.memory not run", "gpu.nvlinks not run"}, 0},
+		}, Failed, []string{"gpu.memory not run: the agent on the node did not read its GPUs", "gpu.nvlink.count not run"}, 0},
 		{"no nic", func(m *machine) { m.node.NICs = nil }, Failed, []string{"no nic block is declared"}, 0},
 		{"root digest", func(m *machine) { m.badRoot = true }, Failed, []string{"root file system digest is sha256:bad, manifest says sha256:root"}, 0},
 	}

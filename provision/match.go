@@ -239,22 +239,29 @@ func sizeIn(n uint64, like inventory.Size) string {
 	return fmt.Sprintf("%.6g%s", float64(n)/(float64(like.Bytes)/value), unit)
 }
 
-// unmeasured are the declared values of GPUs that PCI does not show and this
-// version reads nowhere else: without their reading the node is not validated.
-func unmeasured(n *inventory.Node) []acceptance.Check {
+// unmeasured are the declared values of GPUs that the node's agent did not
+// read, as one of an older version does not: without their reading the node is
+// not validated.
+func unmeasured(n *inventory.Node, read []api.Check) []acceptance.Check {
 	if n.Hardware == nil || n.Hardware.GPU == nil {
 		return nil
 	}
+	has := func(name string) bool {
+		return slices.ContainsFunc(read, func(c api.Check) bool { return c.Name == name })
+	}
+	if has("gpu.driver") {
+		return nil // each value that is declared has a check, passed or not
+	}
 	var out []acceptance.Check
 	g := n.Hardware.GPU
-	values := map[string]string{"gpu.memory": g.Memory.Text, "gpu.nvlinks": fmt.Sprint(g.NVLinks)}
+	values := map[string]string{"gpu.count": fmt.Sprint(g.Count), "gpu.memory": g.Memory.Text, "gpu.nvlink.count": fmt.Sprint(g.NVLinks)}
 	if g.PCIID == "" {
 		values["gpu.model"] = g.Model
 	}
 	for name, declared := range values {
 		if declared != "" && declared != "0" {
 			out = append(out, acceptance.Check{Name: name, Verdict: acceptance.NotRun, Part: "GPUs",
-				Reading: "this version does not read it", Threshold: declared, Source: where(g.Range)})
+				Reading: "the agent on the node did not read its GPUs", Threshold: declared, Source: where(g.Range)})
 		}
 	}
 	slices.SortFunc(out, func(a, b acceptance.Check) int { return strings.Compare(a.Name, b.Name) })

@@ -112,6 +112,7 @@ type machine struct {
 	byOther              bool // it is asked by its other protocol
 	stays                bool // its BMC does not come back from a reset
 	hangs                bool // after the boot services have served it
+	oldAgent             bool // it reads no GPUs
 	ignoreOnce           bool
 	ignoreAll            bool
 	mute                 bool     // does what it is told and does not answer
@@ -378,6 +379,9 @@ func (m *machine) work(job api.Job) api.Result {
 		}
 	case api.JobCheck:
 		r.Checks = []api.Check{{Name: "kernel.log", Verdict: "pass", Reading: "clean", Threshold: "clean", Source: "agent", Part: "kernel"}}
+		if job.GPUs != nil && !m.oldAgent {
+			r.Checks = append(r.Checks, api.Check{Name: "gpu.driver", Verdict: "pass", Reading: "570", Threshold: "answers", Source: job.GPUs.Source, Part: "driver"})
+		}
 	}
 	return r
 }

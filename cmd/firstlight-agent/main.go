@@ -36,7 +36,7 @@ const (
 const usage = `firstlight-agent: what runs on a node
 
 usage: firstlight-agent inspect [-json]   show what hardware this machine has
-       firstlight-agent check [-json]     judge this machine's health; reads only
+       firstlight-agent check [flags]     judge this machine's health; reads only
        firstlight-agent burnin [flags]    put the GPUs under load and check every result
        firstlight-agent version           print the version
        firstlight-agent --help            print this
@@ -61,6 +61,8 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 		verb, rest = args[0], args[1:]
 	}
 	switch verb { // those with flags of their own
+	case "check":
+		return check(ctx, "/", rest, stdout, stderr)
 	case "burnin":
 		return burnIn(ctx, "/", rest, stdout, stderr)
 	case "burn":
@@ -81,8 +83,6 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 	switch verb {
 	case "inspect":
 		return inspect(ctx, "/", asJSON, stdout, stderr)
-	case "check":
-		return check(ctx, "/", asJSON, stdout, stderr)
 	case "version", "-version", "--version":
 		fmt.Fprintln(stdout, "firstlight-agent", version())
 		return exitOK

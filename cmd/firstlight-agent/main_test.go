@@ -24,7 +24,10 @@ func TestRunUsage(t *testing.T) {
 		{[]string{"check", "--help"}, exitOK, "examples:", ""},
 		{[]string{"version"}, exitOK, "firstlight-agent ", ""},
 		{[]string{"inspct"}, exitUsage, "", `unknown verb "inspct"; see firstlight-agent --help`},
-		{[]string{"check", "-yaml"}, exitUsage, "", `firstlight-agent check: unknown argument "-yaml"`},
+		{[]string{"check", "-yaml"}, exitUsage, "", `firstlight-agent check: flag provided but not defined: -yaml`},
+		{[]string{"check", "now"}, exitUsage, "", `firstlight-agent check: unknown argument "now"`},
+		{[]string{"check", "-gpus", "-1"}, exitUsage, "", "-gpus is a number of GPUs"},
+		{[]string{"inspect", "-yaml"}, exitUsage, "", `firstlight-agent inspect: unknown argument "-yaml"`},
 	}
 	for _, tt := range tests {
 		var stdout, stderr bytes.Buffer
@@ -73,12 +76,12 @@ func TestCheck(t *testing.T) {
 		}
 	}
 	var stdout, stderr bytes.Buffer
-	if code := check(context.Background(), agent.FS(fs), true, &stdout, &stderr); code != exitNotRun {
+	if code := check(context.Background(), agent.FS(fs), []string{"-json"}, &stdout, &stderr); code != exitNotRun {
 		t.Errorf("check of an empty machine = %d; want %d", code, exitNotRun)
 	}
 	put("run/firstlight/boot.json", `{"args":{"kind":"image","root":"sha256:aa","mac":"52:54:00:aa:00:01"},"root_digest":"sha256:bb"}`)
 	stdout.Reset()
-	if code := check(context.Background(), agent.FS(fs), true, &stdout, &stderr); code != exitFail {
+	if code := check(context.Background(), agent.FS(fs), []string{"-json"}, &stdout, &stderr); code != exitFail {
 		t.Errorf("check with a wrong root digest = %d; want %d", code, exitFail)
 	}
 	var out agent.CheckReport
@@ -92,11 +95,17 @@ func TestCheck(t *testing.T) {
 		t.Errorf("check = engine %q, last %+v; want node, %+v", out.Engine, last, want)
 	}
 	stdout.Reset()
-	if code := check(context.Background(), agent.FS(fs), false, &stdout, &stderr); code != exitFail || !strings.Contains(stdout.String(), "image.root") {
+	if code := check(context.Background(), agent.FS(fs), nil, &stdout, &stderr); code != exitFail || !strings.Contains(stdout.String(), "image.root") {
 		t.Errorf("check as text = %d, %q", code, stdout.String())
 	}
+	// A GPU that is declared, and nothing to ask about it.
+	stdout.Reset()
+	check(context.Background(), agent.FS(fs), []string{"-gpus", "8"}, &stdout, &stderr)
+	if !strings.Contains(stdout.String(), "gpu.driver") || strings.Contains(stdout.String(), "pass  gpu.") {
+		t.Errorf("check -gpus 8 without GPUs: %s", stdout.String())
+	}
 	put("run/firstlight/boot.json", "{")
-	if code := check(context.Background(), agent.FS(fs), false, &stdout, &stderr); code != exitFail || !strings.Contains(stderr.String(), "boot.json: unexpected end of JSON input") {
+	if code := check(context.Background(), agent.FS(fs), nil, &stdout, &stderr); code != exitFail || !strings.Contains(stderr.String(), "boot.json: unexpected end of JSON input") {
 		t.Errorf("check with a torn boot.json = %d, %q", code, stderr.String())
 	}
 }

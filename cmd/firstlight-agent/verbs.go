@@ -10,7 +10,6 @@ import (
 	"text/tabwriter"
 
 	"firstlight/provision/agent"
-	"firstlight/provision/agent/boot"
 )
 
 // inspect prints what hardware fs has.
@@ -66,36 +65,6 @@ func upDown(up bool) string {
 		return "up"
 	}
 	return "down"
-}
-
-// check prints the health of fs. In a node that firstlight booted, the boot's
-// own facts are at hand.
-func check(ctx context.Context, fs agent.FS, asJSON bool, stdout, stderr io.Writer) int {
-	facts, err := boot.ReadFacts(string(fs))
-	if err != nil {
-		fmt.Fprintf(stderr, "firstlight-agent check: %v\n", err)
-		return exitFail
-	}
-	report := agent.NewCheckReport(ctx, fs, facts)
-	code, known := map[string]int{"pass": exitOK, "not-run": exitNotRun}[report.Verdict()]
-	if !known {
-		code = exitFail
-	}
-	if asJSON {
-		if failed := printJSON(report, stdout, stderr); failed != exitOK {
-			return failed
-		}
-		return code
-	}
-	w := tabwriter.NewWriter(stdout, 0, 0, 2, ' ', 0)
-	for _, c := range report.Checks {
-		fmt.Fprintf(w, "%s\t%s\t%s\t%s (want %s)\n", c.Verdict, c.Name, c.Part, c.Reading, c.Threshold)
-	}
-	if err := w.Flush(); err != nil {
-		fmt.Fprintln(stderr, "firstlight-agent:", err)
-		return exitFail
-	}
-	return code
 }
 
 func printJSON(v any, stdout, stderr io.Writer) int {

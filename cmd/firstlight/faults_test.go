@@ -51,6 +51,7 @@ func faultCases() []faultCase {
 		{name: "fabric", run: testFabric},
 		{name: "fabric not readable", run: testFabricNotReadable},
 		{name: "burn-in", run: testBurnIn},
+		{name: "gpu health", run: testGPUHealth},
 		{name: "syntax errors", run: testSyntaxErrors},
 		{name: "hundred nodes", alone: true, run: testHundredNodes},
 	}

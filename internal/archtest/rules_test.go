@@ -50,6 +50,11 @@ var rules = []rule{
 		{"provision/agent/boot", "its life as the first process of an initramfs"},
 		{"provision/burnin", "GPU health and load"},
 	}},
+	{pkg: "cmd/firstlight-gpu", may: []edge{
+		{"provision/burnin", "what the health verb prints"},
+		{"provision/burnin/cuda", "the burn verb"},
+		{"provision/burnin/nvml", "the health verb"},
+	}},
 	{pkg: "internal/simrack", may: []edge{
 		{"internal/refbmc", "a simulated node's BMC"},
 		{"internal/simrack/fabricsim", "the adapters of a node have the GUIDs that its simulated fabric gives them"},
@@ -116,6 +121,14 @@ var rules = []rule{
 	}},
 	{pkg: "provision/burnin", may: []edge{
 		{"provision/acceptance", "leaf: its checks and verdicts"},
+	}},
+	{pkg: "provision/burnin/cuda", may: []edge{
+		{"provision/acceptance", "leaf: the engine's name"},
+		{"provision/burnin", "the order and events of a worker, and what it computes"},
+	}},
+	{pkg: "provision/burnin/nvml", may: []edge{
+		{"provision/acceptance", "leaf: the engine's name"},
+		{"provision/burnin", "the readings that its checks are made of"},
 	}},
 	{pkg: "provision/agent", may: []edge{
 		{"fabric/roce", "the node's Ethernet and RoCE state"},
@@ -185,6 +198,9 @@ var bans = []ban{
 	{"cmd/firstlight-agent", "firstlight/inventory", "the agent is told what to do; it reads no inventory"},
 	{"cmd/firstlight", "firstlight/provision/agent/boot", "the first process of an initramfs has no place in the controller"},
 	{"cmd/firstlight", "github.com/NVIDIA/go-nvml", "needs cgo, and the controller is built without"},
+	{"cmd/firstlight-agent", "github.com/NVIDIA/go-nvml", "needs cgo, and the agent is built without"},
+	{"cmd/firstlight-agent", "github.com/ebitengine/purego", "needs the C library, and the agent is built without"},
+	{"cmd/firstlight", "github.com/ebitengine/purego", "needs the C library, and the controller is built without"},
 	{"inventory/topology", "github.com/", "a layout follows from its nodes and switches alone: no HCL, no other library"},
 	{"inventory/importer", "firstlight/fabric", "an inventory can be written of any fabric, however it was found"},
 	{"inventory", "net/http", "reading an inventory touches no network"},

@@ -58,7 +58,7 @@ func (m *machine) kernel(ctx context.Context, l *loaded) (again bool) {
 			default:
 			}
 			cancel()
-		}, Workers: workers}
+		}, Workers: workers, ReadGPUs: m.readGPUs}
 	if f, ok := m.rack.fault(m.node.Name, BadGPU); ok {
 		a.Fault = f.GPU
 	}
@@ -96,6 +96,23 @@ func workers(engine acceptance.Engine) (burnin.Starter, error) {
 		return nil, fmt.Errorf("a simulated node has no GPU for the %s engine", engine)
 	}
 	return burnin.InProcess, nil
+}
+
+// readGPUs are healthy GPUs of the declared class, at the addresses that they have.
+func (m *machine) readGPUs(context.Context) burnin.Health {
+	var pcis []string
+	for _, g := range agent.Inspect(context.Background(), m.fs).GPUs {
+		pcis = append(pcis, g.Address)
+	}
+	d := burnin.Declared{}
+	if h := m.node.Hardware; h != nil && h.GPU != nil {
+		d = burnin.Declared{ID: h.GPU.PCIID, Memory: int64(h.GPU.Memory.Bytes), NVLinks: h.GPU.NVLinks}
+	}
+	h := burnin.SimulatedHealth(burnin.ClassOf(d, burnin.Health{}), pcis)
+	if f, ok := m.rack.fault(m.node.Name, SickGPU); ok {
+		h.GPUs[len(h.GPUs)-1].First[f.Quantity] = burnin.Value{Number: f.Number}
+	}
+	return h
 }
 
 // fetchRoot downloads the root file system and measures it, for as long as it

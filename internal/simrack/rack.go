@@ -46,6 +46,7 @@ const (
 	LostPackets           Kind = "lost-packets"             // Share of its DHCP frames is lost, each way
 	HangAfterLoader       Kind = "hang-after-loader"        // stands still once the loader is read
 	BadGPU                Kind = "bad-gpu"                  // a GPU is faulty under load: see Fault.GPU
+	SickGPU               Kind = "sick-gpu"                 // its last GPU has another reading: see Fault.Quantity
 )
 
 // Fault is one fault of one node.
@@ -58,6 +59,9 @@ type Fault struct {
 	// by both.
 	Protocol string
 	GPU      *burnin.Fault // of bad-gpu: which, and how
+
+	Quantity burnin.Quantity // of sick-gpu: what is read, and the number that it has
+	Number   int64
 }
 
 // Rack is all nodes of an inventory, simulated. Cluster is needed; the zero

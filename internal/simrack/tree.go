@@ -154,8 +154,9 @@ func addGPUs(tr tree, g *inventory.GPU, slot *int) {
 	}
 	vendor, device, _ := strings.Cut(g.PCIID, ":")
 	for range g.Count {
-		addFunction(tr, slot, vendor, device, "030200")
+		tr[addFunction(tr, slot, vendor, device, "030200")+"numa_node"] = "0\n"
 	}
+	tr["sys/module/nvidia_peermem/refcnt"] = "0\n"
 }
 
 // addHCAs gives the node the adapters that fabricsim has for it. Where a PCI
@@ -212,8 +213,11 @@ func disksOf(h *inventory.Hardware) []disk {
 func (d disk) files() tree {
 	behind := map[string]string{"sata": "ata1/", "sas": "end_device-0:0/"}[d.transport]
 	dir := fmt.Sprintf("%s0000:0%d:00.0/%s%s/", pci, d.index%10, behind, d.name)
+	smart := make([]byte, 512)
+	smart[3], smart[4] = 100, 10 // spare and its threshold, per cent
 	return tree{
-		dir + "size": fmt.Sprintf("%d\n", d.size/512), dir + "queue/rotational": "0\n",
+		fmt.Sprintf("dev/nvme%d.smart", d.index): string(smart),
+		dir + "size":                             fmt.Sprintf("%d\n", d.size/512), dir + "queue/rotational": "0\n",
 		dir + "device/model": "Simulated disk\n", dir + "device/serial": fmt.Sprintf("SIM%d\n", d.index),
 		"sys/block/" + d.name: "-> ../" + strings.TrimPrefix(strings.TrimSuffix(dir, "/"), "sys/"),
 		"dev/" + d.name:       "",

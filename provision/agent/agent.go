@@ -42,6 +42,9 @@ type Agent struct {
 	Settle func(ctx context.Context) error
 	// Workers starts the burn-in workers of an engine. nil means BurnWorkers.
 	Workers func(engine acceptance.Engine) (burnin.Starter, error)
+	// ReadGPUs reads the GPUs of a node that is declared to have some. nil means
+	// GPUHealth.
+	ReadGPUs func(ctx context.Context) burnin.Health
 	// Fault is planted in every burn-in, by labs; nil for none.
 	Fault *burnin.Fault
 

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"firstlight/provision/agent/api"
+	"firstlight/provision/burnin"
 )
 
 // Boot is what Check needs to know of the boot that it runs in.
@@ -17,6 +18,9 @@ type Boot struct {
 	Kind         string         // api.BootBringUp or api.BootImage; "" outside of a boot by firstlight
 	RootDeclared string         // digest of the root file system by the manifest, sha256:<hex>
 	RootMeasured string         // as measured when it was fetched
+
+	GPUs     burnin.Declared                         // that the node should have, as far as declared
+	ReadGPUs func(ctx context.Context) burnin.Health // GPUHealth or in its place; nil leaves GPUs unchecked
 }
 
 // Verdicts of api.Check.
@@ -45,11 +49,16 @@ const (
 // Check judges the health of the machine. It reads only. The order of checks
 // is fixed; a check that the machine cannot answer is "not-run" and says why.
 func Check(ctx context.Context, fs FS, boot Boot) []api.Check {
+	gpuChecks := fs.startGPUs(ctx, boot)
 	checks := fs.checkKernelLog()
 	checks = append(checks, fs.checkBootNIC(boot.MAC)...)
 	checks = append(checks, checkClock(boot.ClockOffset))
 	checks = append(checks, fs.checkMemory(), fs.checkCPUs(), fs.checkNUMA())
 	checks = append(checks, fs.checkDisks(ctx)...)
+	if boot.ReadGPUs != nil {
+		checks = append(checks, fs.checkHost(gpus(fs.pci()))...)
+	}
+	checks = append(checks, gpuChecks()...)
 	return append(checks, checkRoot(boot))
 }
 

@@ -19,8 +19,8 @@ func healthyBoot() Boot {
 
 func TestCheckHealthy(t *testing.T) {
 	checks := Check(context.Background(), node().fs(t), healthyBoot())
-	if len(checks) != 14 {
-		t.Errorf("%d checks; want 14", len(checks))
+	if len(checks) != 16 {
+		t.Errorf("%d checks; want 16", len(checks))
 	}
 	for _, c := range checks {
 		if c.Verdict != pass {
@@ -51,6 +51,13 @@ func TestCheckFaults(t *testing.T) {
 		{"I/O error", kmsg("3,5,9,-;I/O error, dev nvme0n1, sector 2048 op 0x0:(READ)"), nil, "kernel.io-error", fail, "sector 2048", "disk nvme0n1"},
 		{"hung task", kmsg("3,5,9,-;INFO: task kworker/0:1 blocked for more than 120 seconds."), nil, "kernel.hung-task", fail, "120 seconds", "kworker/0"},
 		{"Xid", kmsg("4,5,9,-;NVRM: Xid (PCI:0000:9b:00): 119, pid=2024380, name=nvidia-smi, Timeout after 6s"), nil, "kernel.xid", fail, "119", "GPU 0000:9b:00"},
+		{"Xid 79", kmsg("4,5,9,-;NVRM: Xid (PCI:0000:18:00): 79, pid='<unknown>', name=<unknown>, GPU has fallen off the bus."), nil, "kernel.xid", fail, "79", "GPU 0000:18:00"},
+		{"Xid 48", kmsg("4,5,9,-;NVRM: Xid (PCI:0000:18:00): 48, pid=12, name=python, An uncorrectable double bit error (DBE) has been detected"), nil, "kernel.xid", fail, "48", "GPU 0000:18:00"},
+		{"Xid 94", kmsg("4,5,9,-;NVRM: Xid (PCI:0000:18:00): 94, pid=12, name=python, Ch 00000008, errorString CTX SWITCH TIMEOUT"), nil, "kernel.xid", fail, "94", "GPU 0000:18:00"},
+		{"Xid 131 is not 13", kmsg("4,5,9,-;NVRM: Xid (PCI:0000:18:00): 131, pid=12"), nil, "kernel.xid", fail, "131", "GPU 0000:18:00"},
+		{"Xid of an application", kmsg("4,5,9,-;NVRM: Xid (PCI:0000:18:00): 31, pid=12, name=python, Ch 00000008, intr 00000000. MMU Fault"), nil, "kernel.xid", pass, "; 1 of applications", "GPU"},
+		{"lost without an Xid", kmsg("4,5,9,-;NVRM: GPU at PCI:0000:18:00: GPU-8a56: NVRM: GPU 0000:18:00.0: GPU has fallen off the bus."), nil, "kernel.gpu-lost", fail, "fallen off", "GPU 0000:18:00"},
+		{"SXid", kmsg("3,5,9,-;nvidia-nvswitch3: SXid (PCI:0000:85:00.0): 20034, Fatal, Link 30 LTSSM Fault Up"), nil, "kernel.sxid", fail, "20034", "NVSwitch 0000:85:00.0"},
 		{"log overwritten", tree{"dev/kmsg": "6,900,0,-;later\n"}, nil, "kernel.xid", notRun, "overwritten", "GPU"},
 		{"no kernel log", tree{"dev/kmsg": ""}, nil, "kernel.xid", notRun, "no such file", "GPU"},
 		{"cable out", tree{"sys/devices/pci0000:00/0000:19:00.0/net/eth0/carrier": "0\n"}, nil, "nic.boot.carrier", fail, "link down", "eth0"},

@@ -19,6 +19,7 @@ type symptom struct {
 	what   string
 	source string
 	match  *regexp.Regexp
+	except *regexp.Regexp // of the lines that match, those that are no fault; nil for none
 	part   *regexp.Regexp // its first group names the part
 	other  string         // the part when the line does not name it
 }
@@ -52,9 +53,19 @@ var symptoms = []symptom{
 		part:  regexp.MustCompile(`(?i)task ([^:]+):`), other: "kernel",
 	},
 	{
-		name: "kernel.xid", what: "NVRM Xid lines", source: "NVIDIA Xid Errors: an Xid on an idle GPU needs a look",
-		match: regexp.MustCompile(`NVRM: Xid`),
-		part:  regexp.MustCompile(`PCI:([0-9a-fA-F:.]+)`), other: "GPU",
+		name: "kernel.xid", what: "NVRM Xid lines but those of an application's own faults (13, 31, 43, 45)", source: "NVIDIA Xid Errors: all others are of the hardware or its driver",
+		match: regexp.MustCompile(`NVRM: Xid`), except: regexp.MustCompile(`NVRM: Xid [^:]*(?::[^ ]*)*: (13|31|43|45)\b`),
+		part: regexp.MustCompile(`PCI:([0-9a-fA-F:.]+)`), other: "GPU",
+	},
+	{
+		name: "kernel.gpu-lost", what: "lines of a GPU that fell off the bus", source: "NVIDIA Xid Errors: 79; the line can come without an Xid",
+		match: regexp.MustCompile(`NVRM: [^X].*(fallen off the bus|GPU is lost|lost from the bus)`), // with an Xid it is told above
+		part:  regexp.MustCompile(`(?:PCI:|GPU (?:at )?)([0-9a-fA-F]{4,}:[0-9a-fA-F:.]+[0-9a-fA-F])`), other: "GPU",
+	},
+	{
+		name: "kernel.sxid", what: "NVSwitch SXid lines", source: "NVIDIA Fabric Manager User Guide: SXid errors",
+		match: regexp.MustCompile(`\bSXid\b`),
+		part:  regexp.MustCompile(`PCI:([0-9a-fA-F:.]+)`), other: "NVSwitch",
 	},
 }
 
@@ -79,9 +90,13 @@ func (fs FS) checkKernelLog() []api.Check {
 // judge counts a symptom's lines; the first is the reading.
 func (s symptom) judge(lines []string) api.Check {
 	c := api.Check{Name: s.name, Verdict: pass, Reading: fmt.Sprintf("0 in %d lines", len(lines)), Threshold: "no " + s.what, Source: s.source, Part: s.other}
-	n := 0
+	n, excepted := 0, 0
 	for _, line := range lines {
 		if !s.match.MatchString(line) {
+			continue
+		}
+		if s.except != nil && s.except.MatchString(line) {
+			excepted++
 			continue
 		}
 		if n++; n > 1 {
@@ -94,6 +109,9 @@ func (s symptom) judge(lines []string) api.Check {
 				c.Part = s.other + " " + c.Part
 			}
 		}
+	}
+	if excepted > 0 && n == 0 {
+		c.Reading += fmt.Sprintf("; %d of applications", excepted)
 	}
 	if n > 1 {
 		c.Reading = fmt.Sprintf("%s (and %d more)", c.Reading, n-1)

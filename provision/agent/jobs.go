@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"firstlight/provision/agent/api"
+	"firstlight/provision/burnin"
 )
 
 // task is one job and, once it is done, its result. It is remembered for the
@@ -202,16 +203,28 @@ func (a *Agent) perform(ctx context.Context, job api.Job, result *api.Result) {
 		found := Inspect(ctx, a.FS)
 		result.Inspection = &found
 	case api.JobCheck:
-		result.Checks = Check(ctx, a.FS, Boot{
-			MAC: a.Args.MAC, ClockOffset: a.clockOffset(),
-			Kind: a.Args.Kind, RootDeclared: a.Args.Root, RootMeasured: a.RootDigest,
-		})
+		result.Checks = Check(ctx, a.FS, a.boot(job.GPUs))
 	case api.JobBurnIn:
 		a.burnIn(ctx, job.BurnIn, result)
 	case api.JobReboot, api.JobPowerOff: // done after the acknowledgement
 	default:
 		result.Error = fmt.Sprintf("agent %s does not know jobs of kind %q", a.Version, job.Kind)
 	}
+}
+
+// boot is what a check needs to know. Without declared GPUs none are read.
+func (a *Agent) boot(declared *api.GPUs) Boot {
+	b := Boot{
+		MAC: a.Args.MAC, ClockOffset: a.clockOffset(),
+		Kind: a.Args.Kind, RootDeclared: a.Args.Root, RootMeasured: a.RootDigest,
+	}
+	if declared != nil {
+		b.GPUs = burnin.Declared{Count: declared.Count, ID: declared.PCIID, Model: declared.Model, Memory: declared.Memory, NVLinks: declared.NVLinks, Source: declared.Source}
+		if b.ReadGPUs = a.ReadGPUs; b.ReadGPUs == nil {
+			b.ReadGPUs = GPUHealth
+		}
+	}
+	return b
 }
 
 // deliver posts v until the controller has it. It fails with ctx, and when the

@@ -69,7 +69,7 @@ type HelloReply struct {
 // Job kinds.
 const (
 	JobInspect  = "inspect"  // Result.Inspection
-	JobCheck    = "check"    // Result.Checks
+	JobCheck    = "check"    // Job.GPUs; Result.Checks
 	JobBurnIn   = "burn-in"  // Job.BurnIn; Result.Checks and Result.BurnIn
 	JobReboot   = "reboot"   // acknowledged before it is done
 	JobPowerOff = "poweroff" // likewise
@@ -81,6 +81,17 @@ type Job struct {
 	ID     string  `json:"id"` // without commas
 	Kind   string  `json:"kind"`
 	BurnIn *BurnIn `json:"burn_in,omitempty"` // of JobBurnIn
+	GPUs   *GPUs   `json:"gpus,omitempty"`    // of JobCheck: that the node is declared to have; nil for none
+}
+
+// GPUs is what the inventory says of a node's GPUs. Zeros are not declared.
+type GPUs struct {
+	Count   int    `json:"count"`
+	PCIID   string `json:"pci_id,omitempty"`  // 10de:2335
+	Model   string `json:"model,omitempty"`   // as the driver has it
+	Memory  int64  `json:"memory,omitempty"`  // of one, bytes
+	NVLinks int    `json:"nvlinks,omitempty"` // of one
+	Source  string `json:"source"`            // "hardware.hcl:11"
 }
 
 // BurnIn asks for burn-in stages, one after the other.
