@@ -111,7 +111,7 @@ PTX     ?= $(KERNELS)
 ptx-deps:
 	@$(MAKE) -s install PACKAGES=clang-19
 ptx: ptx-deps ## compile the GPU kernels to the PTX that is committed (PTX=DIR: to another place)
-	@for k in portable:sm_80:80 ada:sm_89:84; do \
+	@for k in portable:sm_80:80 ada:sm_89:84 hopper:sm_90a:80; do \
 		IFS=: read -r name arch isa <<<"$$k"; \
 		clang-19 -x cuda --cuda-device-only --cuda-gpu-arch=$$arch -nocudainc -nocudalib -Wall -Werror -O3 -std=c++17 \
 			-S -Xclang -target-feature -Xclang +ptx$$isa -o $(PTX)/$$name.ptx $(KERNELS)/$$name.cu; \

@@ -12,12 +12,19 @@ import (
 // golden event needs every element right by Freivalds' check and every tile's
 // hash that of its elements.
 func TestProducts(t *testing.T) {
-	for _, typ := range []burnin.Type{burnin.BF16, burnin.INT8, burnin.FP8} {
-		t.Run(string(typ), func(t *testing.T) {
+	for _, k := range kernels() {
+		t.Run(k.entry, func(t *testing.T) {
 			t.Parallel()
-			events, err := work(t, order(func(o *burnin.Order) { o.Type = typ }), "LIBCUDA_CC=89")
+			cc := "LIBCUDA_CC=89"
+			if k.name == "wgmma" {
+				cc = "LIBCUDA_CC=90"
+			}
+			events, err := work(t, order(func(o *burnin.Order) { o.Type, o.Shape.N = k.typ, 768 }), cc)
 			if err != nil {
 				t.Fatal(err, events)
+			}
+			if r := pick(events, burnin.EventReady); len(r) != 1 || r[0].Ready.Kernel != k.name || r[0].Ready.Shape.TileN != k.tileN {
+				t.Errorf("ready %+v", r)
 			}
 			if n := len(pick(events, burnin.EventGolden)); n != 1 {
 				t.Errorf("%d golden results: %+v", n, events)

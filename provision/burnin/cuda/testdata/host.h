@@ -88,7 +88,10 @@ inline void begin() {
   _longjmp(block.home, 1);
 }
 
+inline void resetAsync();
+
 inline void runBlock() {
+  resetAsync();
   u32 count = block.size;
   block.progress = 0;
   for (block.now = 0; block.now < count; block.now++) {
