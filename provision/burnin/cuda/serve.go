@@ -15,8 +15,9 @@ import (
 
 // Worker carries out one order. The zero value is ready for use.
 type Worker struct {
-	Library  string        // path of the CUDA driver; "" is libcuda.so.1 where the system has it
-	Patience time.Duration // with one call of the driver; 0 is a minute
+	Library    string        // path of the CUDA driver; "" is libcuda.so.1 where the system has it
+	Management string        // path of NVML, for the sensors; "" is libnvidia-ml.so.1
+	Patience   time.Duration // with one call of the driver; 0 is a minute
 }
 
 // teller writes events until the last one.
@@ -119,7 +120,11 @@ func (w Worker) work(ctx context.Context, o burnin.Order, emit func(burnin.Event
 		return fmt.Errorf("%s: %w", g.pci, err)
 	}
 	ready := burnin.Ready{Engine: acceptance.EngineCUDA, Device: g.name, UUID: g.uuid, PCI: g.pci, SMs: g.sms, Memory: g.memory, Driver: g.version}
-	sensors := func() burnin.Sample { return burnin.Sample{} }
+	nvml := openSensors(ctx, w.Management, g.pci)
+	if v := nvml.driver.Load(); v != nil {
+		ready.Driver = *v + ", " + g.version
+	}
+	sensors := nvml.read
 	switch o.Load {
 	case burnin.LoadGEMM, burnin.LoadPulse:
 		return multiply(ctx, o, g, ready, sensors, emit)

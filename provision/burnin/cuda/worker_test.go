@@ -19,7 +19,7 @@ func TestProducts(t *testing.T) {
 			if k.name == "wgmma" {
 				cc = "LIBCUDA_CC=90"
 			}
-			events, err := work(t, order(func(o *burnin.Order) { o.Type, o.Shape.N = k.typ, 768 }), cc)
+			events, err := work(t, order(func(o *burnin.Order) { o.Type, o.Shape.N, o.Iterations = k.typ, 768, 1 }), cc)
 			if err != nil {
 				t.Fatal(err, events)
 			}
@@ -34,7 +34,7 @@ func TestProducts(t *testing.T) {
 				t.Errorf("proof %+v", proof)
 			}
 			cover := pick(events, burnin.EventCoverage)
-			if len(cover) != 1 || cover[0].Coverage.Iterations != 2 || cover[0].Coverage.SMs != 4 {
+			if len(cover) != 1 || cover[0].Coverage.Iterations != 1 || cover[0].Coverage.SMs != 4 {
 				t.Errorf("coverage %+v", cover)
 			}
 			if last := events[len(events)-1]; last.Kind != burnin.EventDone {
@@ -248,6 +248,31 @@ func TestOrders(t *testing.T) {
 	} {
 		events, err := work(t, order(mod))
 		noPass(t, events, err, want)
+	}
+}
+
+func TestSensors(t *testing.T) {
+	_, nvml := libraries(t)
+	events, err := work(t, order(short), withNVML+"="+nvml)
+	if err != nil {
+		t.Fatal(err, events)
+	}
+	if r := pick(events, burnin.EventReady)[0].Ready; r.Driver != "570.124.06, CUDA 12.8" {
+		t.Errorf("driver %q", r.Driver)
+	}
+	for _, e := range pick(events, burnin.EventSample) {
+		s := *e.Sample
+		s.TFLOPs = 0
+		if want := (burnin.Sample{Power: 690.5, Temp: 61, Memory: 74, Clock: 1755, Throttle: 4}); s != want {
+			t.Errorf("sample %+v; want %+v", s, want)
+		}
+	}
+	// One that hangs takes nothing with it.
+	if events, err = work(t, order(short), withNVML+"="+nvml, "LIBNVML_FAULT=hang"); err != nil {
+		t.Fatal(err, events)
+	}
+	if s := pick(events, burnin.EventSample); len(s) == 0 || s[0].Sample.Power != 0 || len(pick(events, burnin.EventCoverage)) != 1 {
+		t.Errorf("with an NVML that hangs: %+v", events)
 	}
 }
 
