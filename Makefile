@@ -70,7 +70,7 @@ test: test-deps build $(TEST_KERNEL) ## every test that needs no GPU: foreign pe
 .PHONY: check
 check: ## gofmt, vet, staticcheck, generated files, import rules, race detector
 	@out=$$(gofmt -l $$(git ls-files '*.go')); [ -z "$$out" ] || { echo "gofmt would change: $$out"; exit 1; }
-	$(GO) vet ./... && $(GO) vet -tags bench ./cmd/firstlight ./provision/bmc ./internal/ibsimtest
+	$(GO) vet ./... && $(GO) vet -tags bench ./cmd/firstlight ./provision/bmc ./internal/ibsimtest && $(GO) vet -tags gpu ./provision/burnin/cuda
 	$(GO) tool staticcheck ./...
 	$(GO) mod tidy -diff
 	$(GO) generate ./...
@@ -130,6 +130,10 @@ $(PTXAS):
 	$(ROOT) apt-get $$apt update && (cd $$tmp && apt-get $$apt download nvidia-cuda-toolkit) && \
 	dpkg-deb --fsys-tarfile $$tmp/nvidia-cuda-toolkit_*.deb | tar -x -C $$tmp ./usr/bin/ptxas && \
 	mv $$tmp/usr/bin/ptxas $@ && $(ROOT) rm -rf $$tmp
+
+.PHONY: gpu
+gpu: ## measure this machine's GPU: right results, speed against cuBLAS, memory, 8 minutes of burn; figures of docs/measured.md
+	$(GO) test -tags gpu -count=1 -v -timeout 60m ./provision/burnin/cuda -run '^TestGPU$$'
 
 .PHONY: fuzz
 FUZZTIME ?= 1m

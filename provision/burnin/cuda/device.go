@@ -24,6 +24,7 @@ type device struct {
 	version string
 	context uintptr
 	modules map[string]uintptr
+	held    map[uintptr]bool // memory that is not freed yet
 }
 
 // The attributes of a device, by the numbers of CUdevice_attribute.
@@ -45,7 +46,7 @@ func (d *driver) devices() ([]*device, error) {
 	}
 	var all []*device
 	for i := range int(count) {
-		g := &device{driver: d, modules: map[string]uintptr{}, version: fmt.Sprintf("CUDA %d.%d", version/1000, version%1000/10)}
+		g := &device{driver: d, modules: map[string]uintptr{}, held: map[uintptr]bool{}, version: fmt.Sprintf("CUDA %d.%d", version/1000, version%1000/10)}
 		if err := g.describe(i); err != nil {
 			return nil, fmt.Errorf("GPU %d of %d: %w", i, count, err)
 		}
@@ -164,14 +165,26 @@ func (g *device) alloc(size uint64) (buffer, error) {
 	if err := g.call("cuMemAlloc_v2", uintptr(unsafe.Pointer(&b.at)), uintptr(size)); err != nil {
 		return buffer{}, fmt.Errorf("%d bytes of the GPU's memory: %w", size, err)
 	}
+	g.held[b.at] = true
 	return b, nil
 }
 
 func (g *device) free(b buffer) error {
-	if b.at == 0 {
-		return nil
-	}
+	delete(g.held, b.at)
 	return g.call("cuMemFree_v2", b.at)
+}
+
+// release frees all memory that was taken.
+func (g *device) release() error {
+	if err := g.enter(); err != nil {
+		return err
+	}
+	for at := range g.held {
+		if err := g.free(buffer{at: at}); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func (g *device) clear(b buffer) error { return g.call("cuMemsetD8_v2", b.at, 0, uintptr(b.size)) }

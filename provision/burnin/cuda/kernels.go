@@ -127,7 +127,7 @@ type job struct {
 	fault, faultSM, faultXor uint32
 	m, n, kBytes, iteration  uint32
 	strip                    uint32
-	_                        uint32
+	bare                     uint32
 }
 
 // result is Result of kernels/product.h.

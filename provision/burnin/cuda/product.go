@@ -108,16 +108,6 @@ func (p *product) fill(at uint64, rows int, seed, rowStride, kStride uint64) err
 	return p.sync()
 }
 
-// close frees what newProduct took.
-func (p *product) close() error {
-	for _, b := range p.buffers {
-		if err := p.free(b); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
 // Multiply implements burnin.Multiplier. Each iteration, results is cleared:
 // a tile that no block computed has no hash, whatever C still holds.
 func (p *product) Multiply(ctx context.Context, iteration int, plant burnin.Plant, out *burnin.Product) error {

@@ -15,6 +15,7 @@ import (
 // a call that hangs delays nothing, and what was read before is soon too old to
 // be told.
 type sensors struct {
+	wait   time.Duration // for the first reading; an older one is not told
 	last   atomic.Pointer[reading]
 	driver atomic.Pointer[string]
 }
@@ -24,26 +25,23 @@ type reading struct {
 	at     time.Time
 }
 
-// staleAfter is how old a reading may be.
-const staleAfter = 5 * time.Second
-
 // read is the last reading; what is not known is zero.
 func (s *sensors) read() burnin.Sample {
-	if r := s.last.Load(); r != nil && time.Since(r.at) < staleAfter {
+	if r := s.last.Load(); r != nil && time.Since(r.at) < s.wait {
 		return r.sample
 	}
 	return burnin.Sample{}
 }
 
 // openSensors begins to read the sensors of the GPU at a PCI address. A node
-// without NVML, or whose NVML does not answer within two seconds, has none.
-func openSensors(ctx context.Context, library, pci string) *sensors {
-	s := &sensors{}
+// without NVML, or whose NVML does not answer for so long, has none.
+func openSensors(ctx context.Context, library, pci string, wait time.Duration) *sensors {
+	s := &sensors{wait: wait}
 	first := make(chan struct{})
 	go s.loop(ctx, library, pci, first) // ends with ctx, or with the process when NVML hangs
 	select {
 	case <-first:
-	case <-time.After(2 * time.Second):
+	case <-time.After(wait):
 	}
 	return s
 }

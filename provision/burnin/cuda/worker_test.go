@@ -150,9 +150,9 @@ func failures() map[string]struct{ fault, want string } {
 		"launch later":       {"cuLaunchKernel:719:4", "iteration 1: cuLaunchKernel: CUDA_ERROR_LAUNCH_FAILED (719)"},
 		"results":            {"cuMemcpyDtoH_v2:700:2", "iteration 1: cuMemcpyDtoH_v2: CUDA_ERROR_ILLEGAL_ADDRESS (700)"},
 		"tile":               {"cuMemcpy2D_v2:700", "read tile 0: cuMemcpy2D_v2: CUDA_ERROR_ILLEGAL_ADDRESS (700)"},
-		"hang at the start":  {"cuInit:hang", "cuInit has not returned for 5s: the GPU or its driver hangs"},
-		"hang in a product":  {"cuMemcpyDtoH_v2:hang:1", "cuMemcpyDtoH_v2 has not returned for 5s: the GPU or its driver hangs"},
-		"hang in the launch": {"cuLaunchKernel:hang:3", "cuLaunchKernel has not returned for 5s: the GPU or its driver hangs"},
+		"hang at the start":  {"cuInit:hang", "cuInit has not returned for 10s: the GPU or its driver hangs"},
+		"hang in a product":  {"cuMemcpyDtoH_v2:hang:1", "cuMemcpyDtoH_v2 has not returned for 10s: the GPU or its driver hangs"},
+		"hang in the launch": {"cuLaunchKernel:hang:3", "cuLaunchKernel has not returned for 10s: the GPU or its driver hangs"},
 	}
 }
 
@@ -165,7 +165,7 @@ func TestFailures(t *testing.T) {
 			case c.fault == "":
 				env = append(env, "LIBCUDA_DEVICES=0")
 			case strings.Contains(c.fault, ":hang"):
-				env = append(env, patience+"=5s")
+				env = append(env, patience+"=10s")
 			}
 			events, err := work(t, order(short), env...)
 			noPass(t, events, err, c.want)
@@ -268,7 +268,7 @@ func TestSensors(t *testing.T) {
 		}
 	}
 	// One that hangs takes nothing with it.
-	if events, err = work(t, order(short), withNVML+"="+nvml, "LIBNVML_FAULT=hang"); err != nil {
+	if events, err = work(t, order(short), withNVML+"="+nvml, "LIBNVML_FAULT=hang", patience+"=12s"); err != nil {
 		t.Fatal(err, events)
 	}
 	if s := pick(events, burnin.EventSample); len(s) == 0 || s[0].Sample.Power != 0 || len(pick(events, burnin.EventCoverage)) != 1 {

@@ -122,7 +122,7 @@ DEVICE void sumEmptied(Ring<F>& ring, u32 steps, u32 group, typename F::Acc (&ac
 }
 
 // keep stores a thread's part of a tile and returns its part of the hash.
-template <class F, bool spoiled>
+template <class F, Mode mode>
 DEVICE u64 keep(const Job& job, u32 row, u32 column, typename F::Acc (&acc)[F::tileN / 2], const Spoil& spoil) {
   u32 lane = threadIndex() % 32, warp = threadIndex() / 32 % 4;
   u64 hash = 0;
@@ -132,12 +132,12 @@ DEVICE u64 keep(const Job& job, u32 row, u32 column, typename F::Acc (&acc)[F::t
     UNROLL
     for (u32 j = 0; j < F::tileN / 8; j++) {
       u32 x = exact(acc[j * 4 + i * 2]), y = exact(acc[j * 4 + i * 2 + 1]);
-      if (spoiled) {
+      if (mode == spoiled) {
         x = spoil(at + j * 8, x);
         y = spoil(at + j * 8 + 1, y);
       }
       storeBits((u32*)job.c + at + j * 8, x, y);
-      hash += term(at + j * 8, x) + term(at + j * 8 + 1, y);
+      if (mode != bare) hash += term(at + j * 8, x) + term(at + j * 8 + 1, y);
     }
   }
   return hash;
@@ -156,10 +156,12 @@ DEVICE void multiply(const Job& job, Ring<F> ring) {
     }
     Spoil spoil;
     u64 hash = 0;
-    if (!spoilOf(job, row, column, tileM, F::tileN, spoil)) {
-      hash = keep<F, false>(job, row + group * 64, column, acc, spoil);
+    if (job.bare) {
+      keep<F, bare>(job, row + group * 64, column, acc, spoil);
+    } else if (!spoilOf(job, row, column, tileM, F::tileN, spoil)) {
+      hash = keep<F, plain>(job, row + group * 64, column, acc, spoil);
     } else if (!spoil.stuck) {
-      hash = keep<F, true>(job, row + group * 64, column, acc, spoil);
+      hash = keep<F, spoiled>(job, row + group * 64, column, acc, spoil);
     }
     finish(job, t, hash);
   }
