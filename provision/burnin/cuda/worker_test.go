@@ -13,34 +13,44 @@ import (
 // hash that of its elements.
 func TestProducts(t *testing.T) {
 	for _, k := range kernels() {
-		t.Run(k.entry, func(t *testing.T) {
-			t.Parallel()
-			cc := "LIBCUDA_CC=89"
-			if k.name == "wgmma" {
-				cc = "LIBCUDA_CC=90"
+		for _, when := range []string{"LATE", "EARLY"} {
+			if when == "EARLY" && k.typ != burnin.BF16 {
+				continue // the number format changes nothing in when what happens
 			}
-			events, err := work(t, order(func(o *burnin.Order) { o.Type, o.Shape.N, o.Iterations = k.typ, 768, 1 }), cc)
-			if err != nil {
-				t.Fatal(err, events)
-			}
-			if r := pick(events, burnin.EventReady); len(r) != 1 || r[0].Ready.Kernel != k.name || r[0].Ready.Shape.TileN != k.tileN {
-				t.Errorf("ready %+v", r)
-			}
-			if n := len(pick(events, burnin.EventGolden)); n != 1 {
-				t.Errorf("%d golden results: %+v", n, events)
-			}
-			proof := pick(events, burnin.EventProof)
-			if len(proof) != 1 || !proof[0].Proof.Caught {
-				t.Errorf("proof %+v", proof)
-			}
-			cover := pick(events, burnin.EventCoverage)
-			if len(cover) != 1 || cover[0].Coverage.Iterations != 1 || cover[0].Coverage.SMs != 4 {
-				t.Errorf("coverage %+v", cover)
-			}
-			if last := events[len(events)-1]; last.Kind != burnin.EventDone {
-				t.Errorf("ends with %s", last.Kind)
-			}
-		})
+			t.Run(k.entry+"/"+when, func(t *testing.T) {
+				t.Parallel()
+				testProduct(t, k, "LIBCUDA_"+when+"=1")
+			})
+		}
+	}
+}
+
+// testProduct has the worker compute with a kernel.
+func testProduct(t *testing.T, k kernel, when string) {
+	cc := "LIBCUDA_CC=89"
+	if k.name == "wgmma" {
+		cc = "LIBCUDA_CC=90"
+	}
+	events, err := work(t, order(func(o *burnin.Order) { o.Type, o.Shape.N, o.Iterations = k.typ, 768, 1 }), cc, when)
+	if err != nil {
+		t.Fatal(err, events)
+	}
+	if r := pick(events, burnin.EventReady); len(r) != 1 || r[0].Ready.Kernel != k.name || r[0].Ready.Shape.TileN != k.tileN {
+		t.Errorf("ready %+v", r)
+	}
+	if n := len(pick(events, burnin.EventGolden)); n != 1 {
+		t.Errorf("%d golden results: %+v", n, events)
+	}
+	proof := pick(events, burnin.EventProof)
+	if len(proof) != 1 || !proof[0].Proof.Caught {
+		t.Errorf("proof %+v", proof)
+	}
+	cover := pick(events, burnin.EventCoverage)
+	if len(cover) != 1 || cover[0].Coverage.Iterations != 1 || cover[0].Coverage.SMs != 4 {
+		t.Errorf("coverage %+v", cover)
+	}
+	if last := events[len(events)-1]; last.Kind != burnin.EventDone {
+		t.Errorf("ends with %s", last.Kind)
 	}
 }
 

@@ -1,7 +1,7 @@
 // The asynchronous instructions of sm_90a on the host. As in host.h everything
 // happens as late as it may: a tile arrives when somebody has waited for it for
 // a while, and a product reads its stage when it is waited for, so that a stage
-// that is reused too early spoils it.
+// that is reused too early spoils it. With LIBCUDA_EARLY tiles arrive at once.
 #pragma once
 
 namespace host {
@@ -16,7 +16,6 @@ struct Barrier {
 struct TileCopy {
   u32 to, x, row, counted;
   u64 map;
-  bool arrived;
 };
 
 // Map is what the stand-in for libcuda writes into a tensor map: rows of bytes,
@@ -160,7 +159,8 @@ DEVICE void barrierWait(u32 at, u32 parity) {
 }
 DEVICE void copyTile(u32 to, u64 map, u32 x, u32 row, u32 counted) {
   if (host::async.copies == host::mostTiles) host::die("too many tiles are under way");
-  host::async.copy[host::async.copies++] = {to, x, row, counted, map, false};
+  host::async.copy[host::async.copies++] = {to, x, row, counted, map};
+  if (host::block.early) host::arrive(host::barrierAt(counted));
 }
 template <int registers>
 DEVICE void moreRegisters() {}
