@@ -14,6 +14,7 @@
 #include <ucontext.h>
 
 #define DEVICE inline
+#define OUTLINE static
 #define KERNEL(threads) extern "C"
 #define UNROLL
 
