@@ -132,8 +132,9 @@ $(PTXAS):
 	mv $$tmp/usr/bin/ptxas $@ && $(ROOT) rm -rf $$tmp
 
 .PHONY: gpu
-gpu: ## measure this machine's GPU: right results, speed against cuBLAS, memory, 8 minutes of burn; figures of docs/measured.md
-	$(GO) test -tags gpu -count=1 -v -timeout 60m ./provision/burnin/cuda -run '^TestGPU$$'
+STEP ?= .*
+gpu: ## measure this machine's GPU (or one STEP: correct, speed, memory, burn); figures of docs/measured.md
+	$(GO) test -tags gpu -count=1 -v -timeout 60m ./provision/burnin/cuda -run '^TestGPU$$/^$(STEP)$$'
 
 .PHONY: fuzz
 FUZZTIME ?= 1m
