@@ -97,8 +97,8 @@ func format(t burnin.Type) uint32 {
 func (k kernel) shape(s burnin.Shape, free uint64) (burnin.Shape, error) {
 	if s.M == 0 && s.N == 0 && s.K == 0 {
 		s.M, s.N, s.K = 16384, 16384, 8192
-		for s.M > 1024 && k.bytes(s) > free/2 {
-			s.M, s.N = s.M/2, s.N/2
+		for s.M > 256 && k.bytes(s) > free/2 {
+			s.M, s.N, s.K = s.M/2, s.N/2, s.K/2
 		}
 	}
 	if s.TileM == 0 && s.TileN == 0 {
