@@ -129,11 +129,14 @@ func (g *device) function(ptx, name string) (uintptr, error) {
 	if !ok {
 		code := append([]byte(source(ptx)), 0)
 		log := make([]byte, 8<<10)
+		// Its address is passed in a list: it must neither move nor go.
+		var pin runtime.Pinner
+		pin.Pin(&log[0])
+		defer pin.Unpin()
 		options := []int32{jitErrorLog, jitErrorLogSize}
 		values := []uintptr{uintptr(unsafe.Pointer(&log[0])), uintptr(len(log))}
 		err := g.call("cuModuleLoadDataEx", uintptr(unsafe.Pointer(&module)), uintptr(unsafe.Pointer(&code[0])), uintptr(len(options)),
 			uintptr(unsafe.Pointer(&options[0])), uintptr(unsafe.Pointer(&values[0])))
-		runtime.KeepAlive(log)
 		if err != nil {
 			return 0, fmt.Errorf("load %s: %w %s", ptx, err, cString(log))
 		}

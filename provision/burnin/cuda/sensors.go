@@ -124,17 +124,16 @@ type fieldValue struct {
 func (m *management) sample() burnin.Sample {
 	const temperatureGPU, clockSM, fieldMemoryTemp = 0, 1, 82
 	var s burnin.Sample
-	number := func(name string, selector ...uintptr) float64 {
-		var v uint32
-		args := append([]uintptr{m.device}, selector...)
-		if m.call(name, append(args, uintptr(unsafe.Pointer(&v)))...) != nil {
-			return 0
-		}
-		return float64(v)
+	var v uint32
+	if m.call("nvmlDeviceGetTemperature", m.device, temperatureGPU, uintptr(unsafe.Pointer(&v))) == nil {
+		s.Temp = float64(v)
 	}
-	s.Temp = number("nvmlDeviceGetTemperature", temperatureGPU)
-	s.Clock = number("nvmlDeviceGetClockInfo", clockSM)
-	s.Power = number("nvmlDeviceGetPowerUsage") / 1000 // from mW
+	if m.call("nvmlDeviceGetClockInfo", m.device, clockSM, uintptr(unsafe.Pointer(&v))) == nil {
+		s.Clock = float64(v)
+	}
+	if m.call("nvmlDeviceGetPowerUsage", m.device, uintptr(unsafe.Pointer(&v))) == nil {
+		s.Power = float64(v) / 1000 // from mW
+	}
 	if m.call("nvmlDeviceGetCurrentClocksThrottleReasons", m.device, uintptr(unsafe.Pointer(&s.Throttle))) != nil {
 		s.Throttle = 0
 	}

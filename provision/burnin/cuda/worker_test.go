@@ -2,6 +2,9 @@ package cuda
 
 import (
 	"fmt"
+	"os"
+	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 
@@ -201,17 +204,24 @@ func noPass(t *testing.T, events []burnin.Event, err error, want string) {
 	}
 }
 
-// Every call of every load fails once: never does a run end well.
-func TestEveryCallFails(t *testing.T) {
-	calls := map[burnin.Load][]string{
+// failingCalls are the calls of each load, with CUDA's error and how many calls
+// succeed first.
+func failingCalls() map[burnin.Load][]string {
+	return map[burnin.Load][]string{
 		burnin.LoadMemory: {"cuMemGetInfo_v2", "cuMemAlloc_v2:1:1", "cuLaunchKernel:719:3", "cuMemsetD8_v2", "cuMemcpyDtoH_v2", "cuCtxSynchronize"},
 		burnin.LoadStream: {"cuMemGetInfo_v2", "cuMemAlloc_v2", "cuLaunchKernel", "cuCtxSynchronize", "cuMemcpyDtoH_v2"},
-		burnin.LoadHost:   {"cuMemAllocHost_v2", "cuMemcpyHtoDAsync_v2", "cuMemcpyDtoHAsync_v2", "cuCtxSynchronize"},
+		burnin.LoadHost:   {"cuMemAllocHost_v2", "cuMemcpyHtoDAsync_v2", "cuMemcpyDtoHAsync_v2", "cuCtxSynchronize", "cuMemFreeHost"},
 		burnin.LoadPeer:   {"cuDeviceCanAccessPeer", "cuCtxEnablePeerAccess", "cuMemcpyPeerAsync", "cuCtxSetCurrent:1:1"},
-		burnin.LoadGEMM: {"cuDriverGetVersion", "cuDeviceGetCount", "cuDeviceGet", "cuDeviceGetName", "cuDeviceGetPCIBusId", "cuDeviceGetUuid_v2",
-			"cuDeviceTotalMem_v2", "cuDeviceGetAttribute", "cuCtxSetCurrent", "cuFuncSetAttribute", "cuMemsetD8_v2", "cuCtxSynchronize", "cuMemFree_v2"},
+		burnin.LoadPulse:  {"cuLaunchKernel:719:4"},
+		burnin.LoadGEMM: {"cuInit", "cuDriverGetVersion", "cuDeviceGetCount", "cuDeviceGet", "cuDeviceGetName", "cuDeviceGetPCIBusId", "cuDeviceGetUuid_v2",
+			"cuDeviceTotalMem_v2", "cuDeviceGetAttribute", "cuDevicePrimaryCtxRetain", "cuCtxSetCurrent", "cuModuleLoadDataEx", "cuModuleGetFunction",
+			"cuFuncSetAttribute", "cuTensorMapEncodeTiled", "cuMemcpyHtoD_v2", "cuMemcpy2D_v2", "cuMemsetD8_v2", "cuCtxSynchronize", "cuMemFree_v2"},
 	}
-	for load, all := range calls {
+}
+
+// Every call of every load fails once: never does a run end well.
+func TestEveryCallFails(t *testing.T) {
+	for load, all := range failingCalls() {
 		for _, call := range all {
 			t.Run(fmt.Sprintf("%s/%s", load, call), func(t *testing.T) {
 				fault := call
@@ -221,9 +231,9 @@ func TestEveryCallFails(t *testing.T) {
 				name, _, _ := strings.Cut(call, ":")
 				events, err := work(t, order(func(o *burnin.Order) {
 					short(o)
-					o.Load, o.Peer = load, 1
-				}), "LIBCUDA_FAULT="+fault, "LIBCUDA_DEVICES=2")
-				if call == "cuMemFree_v2" { // everything was computed and told before
+					o.Load, o.Peer, o.Shape.N = load, 1, 256
+				}), "LIBCUDA_FAULT="+fault, "LIBCUDA_DEVICES=2", "LIBCUDA_CC=90")
+				if strings.HasPrefix(call, "cuMemFree") { // everything was computed and told before
 					if err == nil {
 						t.Error("the worker exits with 0")
 					}
@@ -231,6 +241,35 @@ func TestEveryCallFails(t *testing.T) {
 				}
 				noPass(t, events, err, name+": CUDA_ERROR_")
 			})
+		}
+	}
+}
+
+// No call is left out of the test above.
+func TestEveryCallIsTried(t *testing.T) {
+	tried := map[string]bool{"cuGetErrorName": true} // asked when another has failed
+	for _, all := range failingCalls() {
+		for _, call := range all {
+			name, _, _ := strings.Cut(call, ":")
+			tried[name] = true
+		}
+	}
+	sources, err := filepath.Glob("*.go")
+	if err != nil || len(sources) == 0 {
+		t.Fatalf("no sources: %v", err)
+	}
+	for _, path := range sources {
+		if strings.HasSuffix(path, "_test.go") {
+			continue
+		}
+		raw, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, m := range regexp.MustCompile(`"(cu[A-Z]\w+)"`).FindAllSubmatch(raw, -1) {
+			if !tried[string(m[1])] {
+				t.Errorf("%s calls %s, and no test has it fail", path, m[1])
+			}
 		}
 	}
 }
