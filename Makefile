@@ -133,7 +133,7 @@ $(PTXAS):
 
 .PHONY: gpu
 STEP ?= .*
-gpu: ## measure this machine's GPU (or one STEP: correct, speed, memory, burn); figures of docs/measured.md
+gpu: build build-gpu ## measure this machine's GPU (or one STEP: correct, speed, memory, burn); figures of docs/measured.md
 	$(GO) test -tags gpu -count=1 -v -timeout 60m ./provision/burnin/cuda -run '^TestGPU$$/^$(STEP)$$'
 
 .PHONY: fuzz

@@ -11,6 +11,7 @@ import (
 	"math"
 	"math/rand/v2"
 	"os"
+	"os/exec"
 	"runtime"
 	"slices"
 	"strconv"
@@ -18,6 +19,7 @@ import (
 	"time"
 	"unsafe"
 
+	"firstlight/provision/acceptance"
 	"firstlight/provision/burnin"
 )
 
@@ -73,7 +75,7 @@ func TestGPU(t *testing.T) {
 	t.Run("correct", func(t *testing.T) { correct(t, g) })
 	t.Run("speed", func(t *testing.T) { speed(t, g) })
 	t.Run("memory", func(t *testing.T) { bandwidth(t, g) })
-	t.Run("burn", func(t *testing.T) { longBurn(t) })
+	t.Run("burn", func(t *testing.T) { burnIn(t, len(all)) })
 }
 
 // serve has a worker in this process carry out an order.
@@ -425,30 +427,45 @@ func sweepTimes(m *memory, b buffer, p burnin.Pattern, times int) error {
 	return nil
 }
 
-// longBurn: products for minutes, as a burn-in has them.
-func longBurn(t *testing.T) {
-	events := serve(t, order(func(o *burnin.Order) {
-		o.Shape, o.Iterations, o.Seconds = burnin.Shape{}, 0, float64(setting("FIRSTLIGHT_GPU_SECONDS", 480))
-		if size() < 4096 {
-			o.Shape = burnin.Shape{M: 512, N: 512, K: 128}
-		}
-	}))
-	var tflops, watts, clocks, temps []float64
-	for _, e := range pick(events, burnin.EventSample) {
-		tflops, watts = append(tflops, e.Sample.TFLOPs), append(watts, e.Sample.Power)
-		clocks, temps = append(clocks, e.Sample.Clock), append(temps, e.Sample.Temp)
+// burnedIn is what `firstlight-agent burnin -json` prints, as far as it is read here.
+type burnedIn struct {
+	Engine   string             `json:"engine"`
+	Checks   []acceptance.Check `json:"checks"`
+	Coverage burnin.Coverage    `json:"coverage"`
+	Hours    float64            `json:"gpu_hours"`
+}
+
+// burnIn: minutes of the agent's own burn-in of all GPUs, which writes its
+// evidence beside the programs.
+func burnIn(t *testing.T, gpus int) {
+	const evidence = "../../../bin/gpu-burnin.json"
+	seconds := setting("FIRSTLIGHT_GPU_SECONDS", 480)
+	out, err := os.Create(evidence)
+	if err != nil {
+		t.Fatal(err)
 	}
-	cover := pick(events, burnin.EventCoverage)
-	if len(cover) != 1 || len(tflops) == 0 {
-		t.Fatalf("nothing was covered: %+v", events[len(events)-1])
+	defer out.Close()
+	cmd := exec.CommandContext(t.Context(), "../../../bin/firstlight-agent", "burnin", "-json", "-quiet", "-gpus", strconv.Itoa(gpus),
+		"-gemm", fmt.Sprintf("%ds", seconds*3/8), "-soak", fmt.Sprintf("%ds", seconds*5/8))
+	cmd.Stdout, cmd.Stderr = out, os.Stderr
+	ended := cmd.Run()
+	raw, err := os.ReadFile(evidence)
+	if err != nil {
+		t.Fatal(err)
 	}
-	figure(t, "burn_seconds", cover[0].Coverage.Seconds, "s", "", 0)
-	figure(t, "burn_tflops", median(tflops), "TFLOP/s", "", 0)
-	figure(t, "burn_tflops_least", slices.Min(tflops), "TFLOP/s", "", 0)
-	figure(t, "burn_watts", median(watts), "W", "", 0)
-	figure(t, "burn_clock", median(clocks), "MHz", "", 0)
-	figure(t, "burn_temperature_most", slices.Max(temps), "C", "", 0)
-	figure(t, "burn_iterations", float64(cover[0].Coverage.Iterations), "", "", 0)
-	figure(t, "burn_pairs", cover[0].Coverage.Pairs, "", "", 0)
-	figure(t, "burn_mismatches", float64(len(pick(events, burnin.EventMismatch))), "", "<=", 0)
+	var b burnedIn
+	if err := json.Unmarshal(raw, &b); err != nil || len(b.Checks) == 0 {
+		t.Fatalf("firstlight-agent burnin: %v, %v; evidence %s", ended, err, raw)
+	}
+	for _, c := range b.Checks {
+		fmt.Printf("%s %s: %s\n", c.Verdict, c.Name, c.Reading)
+	}
+	fmt.Println("evidence in bin/gpu-burnin.json, engine", b.Engine)
+	figure(t, "burn_flops_verified", b.Coverage.FLOPs, "", "", 0)
+	figure(t, "burn_bytes_swept", float64(b.Coverage.Bytes), "", "", 0)
+	figure(t, "burn_gpu_hours", b.Hours, "h", "", 0)
+	figure(t, "burn_pairs", b.Coverage.Pairs, "", "", 0)
+	if ended != nil {
+		t.Errorf("firstlight-agent burnin: %v", ended)
+	}
 }
