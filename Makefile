@@ -70,7 +70,7 @@ test: test-deps build $(TEST_KERNEL) ## every test that needs no GPU: foreign pe
 .PHONY: check
 check: ## gofmt, vet, staticcheck, generated files, import rules, race detector
 	@out=$$(gofmt -l $$(git ls-files '*.go')); [ -z "$$out" ] || { echo "gofmt would change: $$out"; exit 1; }
-	$(GO) vet ./... && $(GO) vet -tags bench ./cmd/firstlight ./provision/bmc ./internal/ibsimtest
+	$(GO) vet ./... && $(GO) vet -tags bench ./cmd/firstlight ./provision/bmc ./internal/ibsimtest && $(GO) vet -tags gpu ./provision/burnin/cuda
 	$(GO) tool staticcheck ./...
 	$(GO) mod tidy -diff
 	$(GO) generate ./...
@@ -111,7 +111,7 @@ PTX     ?= $(KERNELS)
 ptx-deps:
 	@$(MAKE) -s install PACKAGES=clang-19
 ptx: ptx-deps ## compile the GPU kernels to the PTX that is committed (PTX=DIR: to another place)
-	@for k in portable:sm_80:80 ada:sm_89:84; do \
+	@for k in portable:sm_80:80 ada:sm_89:84 hopper:sm_90a:80; do \
 		IFS=: read -r name arch isa <<<"$$k"; \
 		clang-19 -x cuda --cuda-device-only --cuda-gpu-arch=$$arch -nocudainc -nocudalib -Wall -Werror -O3 -std=c++17 \
 			-S -Xclang -target-feature -Xclang +ptx$$isa -o $(PTX)/$$name.ptx $(KERNELS)/$$name.cu; \
@@ -130,6 +130,11 @@ $(PTXAS):
 	$(ROOT) apt-get $$apt update && (cd $$tmp && apt-get $$apt download nvidia-cuda-toolkit) && \
 	dpkg-deb --fsys-tarfile $$tmp/nvidia-cuda-toolkit_*.deb | tar -x -C $$tmp ./usr/bin/ptxas && \
 	mv $$tmp/usr/bin/ptxas $@ && $(ROOT) rm -rf $$tmp
+
+.PHONY: gpu
+STEP ?= .*
+gpu: build build-gpu ## measure this machine's GPU (or one STEP: correct, speed, memory, burn); figures of docs/measured.md
+	$(GO) test -tags gpu -count=1 -v -timeout 60m ./provision/burnin/cuda -run '^TestGPU$$/^$(STEP)$$'
 
 .PHONY: fuzz
 FUZZTIME ?= 1m

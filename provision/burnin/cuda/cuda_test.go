@@ -2,6 +2,7 @@ package cuda
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -20,13 +21,14 @@ import (
 // The environment that makes this test program a worker.
 const (
 	asWorker = "FIRSTLIGHT_CUDA_WORKER" // path of the driver's library
+	withNVML = "FIRSTLIGHT_CUDA_NVML"   // path of NVML's
 	patience = "FIRSTLIGHT_CUDA_PATIENCE"
 )
 
 func TestMain(m *testing.M) {
 	if lib := os.Getenv(asWorker); lib != "" {
 		wait, _ := time.ParseDuration(os.Getenv(patience))
-		if err := (Worker{Library: lib, Patience: wait}).Serve(context.Background(), os.Stdin, os.Stdout); err != nil {
+		if err := (Worker{Library: lib, Management: cmp.Or(os.Getenv(withNVML), "none.so"), Patience: wait}).Serve(context.Background(), os.Stdin, os.Stdout); err != nil {
 			os.Exit(1)
 		}
 		os.Exit(0)
@@ -38,15 +40,15 @@ func TestMain(m *testing.M) {
 	os.Exit(code)
 }
 
-// built is the stand-in for the driver, once it was needed.
+// built is the stand-ins for NVIDIA's libraries, once they were needed.
 var built struct {
 	sync.Once
-	dir, path string
-	err       error
+	dir string
+	err error
 }
 
-// library builds testdata/libcuda.cc.
-func library(t *testing.T) string {
+// libraries builds those of testdata and returns where they are.
+func libraries(t *testing.T) (cuda, nvml string) {
 	t.Helper()
 	clang, err := exec.LookPath("clang-19")
 	if err != nil {
@@ -56,17 +58,20 @@ func library(t *testing.T) string {
 		if built.dir, built.err = os.MkdirTemp("", "firstlight-libcuda-"); built.err != nil {
 			return
 		}
-		built.path = filepath.Join(built.dir, "libcuda.so.1")
-		out, err := exec.Command(clang, "-x", "c++", "-std=c++17", "-O2", "-fno-exceptions", "-fno-rtti", "-fPIC", "-shared", "-Wall", "-Werror",
-			"-o", built.path, "testdata/libcuda.cc").CombinedOutput()
-		if err != nil {
-			built.err = fmt.Errorf("%w\n%s", err, out)
+		for name, args := range map[string][]string{
+			"libcuda.so.1":      {"-x", "c++", "-std=c++17", "-O2", "-fno-exceptions", "-fno-rtti", "-Wall", "-Werror", "testdata/libcuda.cc"},
+			"libnvidia-ml.so.1": {"-O2", "-Wall", "-Werror", "testdata/libnvml.c"},
+		} {
+			out, err := exec.Command(clang, append([]string{"-fPIC", "-shared", "-o", filepath.Join(built.dir, name)}, args...)...).CombinedOutput()
+			if err != nil {
+				built.err = fmt.Errorf("%w\n%s", err, out)
+			}
 		}
 	})
 	if built.err != nil {
 		t.Fatal(built.err)
 	}
-	return built.path
+	return filepath.Join(built.dir, "libcuda.so.1"), filepath.Join(built.dir, "libnvidia-ml.so.1")
 }
 
 func order(mod func(*burnin.Order)) burnin.Order {
@@ -93,7 +98,8 @@ func work(t *testing.T, o burnin.Order, env ...string) ([]burnin.Event, error) {
 	defer feed.Close()
 	go feed.Write(raw) // ends when the worker has read it
 	cmd := exec.CommandContext(t.Context(), self)
-	cmd.Env = append(append(os.Environ(), asWorker+"="+library(t)), env...)
+	lib, _ := libraries(t)
+	cmd.Env = append(append(os.Environ(), asWorker+"="+lib), env...)
 	cmd.WaitDelay = time.Second
 	pipe, err := cmd.StdinPipe()
 	if err != nil {

@@ -24,6 +24,7 @@ type device struct {
 	version string
 	context uintptr
 	modules map[string]uintptr
+	held    map[uintptr]bool // memory that is not freed yet
 }
 
 // The attributes of a device, by the numbers of CUdevice_attribute.
@@ -45,7 +46,7 @@ func (d *driver) devices() ([]*device, error) {
 	}
 	var all []*device
 	for i := range int(count) {
-		g := &device{driver: d, modules: map[string]uintptr{}, version: fmt.Sprintf("CUDA %d.%d", version/1000, version%1000/10)}
+		g := &device{driver: d, modules: map[string]uintptr{}, held: map[uintptr]bool{}, version: fmt.Sprintf("CUDA %d.%d", version/1000, version%1000/10)}
 		if err := g.describe(i); err != nil {
 			return nil, fmt.Errorf("GPU %d of %d: %w", i, count, err)
 		}
@@ -128,11 +129,14 @@ func (g *device) function(ptx, name string) (uintptr, error) {
 	if !ok {
 		code := append([]byte(source(ptx)), 0)
 		log := make([]byte, 8<<10)
+		// Its address is passed in a list: it must neither move nor go.
+		var pin runtime.Pinner
+		pin.Pin(&log[0])
+		defer pin.Unpin()
 		options := []int32{jitErrorLog, jitErrorLogSize}
 		values := []uintptr{uintptr(unsafe.Pointer(&log[0])), uintptr(len(log))}
 		err := g.call("cuModuleLoadDataEx", uintptr(unsafe.Pointer(&module)), uintptr(unsafe.Pointer(&code[0])), uintptr(len(options)),
 			uintptr(unsafe.Pointer(&options[0])), uintptr(unsafe.Pointer(&values[0])))
-		runtime.KeepAlive(log)
 		if err != nil {
 			return 0, fmt.Errorf("load %s: %w %s", ptx, err, cString(log))
 		}
@@ -164,14 +168,26 @@ func (g *device) alloc(size uint64) (buffer, error) {
 	if err := g.call("cuMemAlloc_v2", uintptr(unsafe.Pointer(&b.at)), uintptr(size)); err != nil {
 		return buffer{}, fmt.Errorf("%d bytes of the GPU's memory: %w", size, err)
 	}
+	g.held[b.at] = true
 	return b, nil
 }
 
 func (g *device) free(b buffer) error {
-	if b.at == 0 {
-		return nil
-	}
+	delete(g.held, b.at)
 	return g.call("cuMemFree_v2", b.at)
+}
+
+// release frees all memory that was taken.
+func (g *device) release() error {
+	if err := g.enter(); err != nil {
+		return err
+	}
+	for at := range g.held {
+		if err := g.free(buffer{at: at}); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func (g *device) clear(b buffer) error { return g.call("cuMemsetD8_v2", b.at, 0, uintptr(b.size)) }

@@ -13,12 +13,17 @@ var (
 	portablePTX string
 	//go:embed kernels/ada.ptx
 	adaPTX string
+	//go:embed kernels/hopper.ptx
+	hopperPTX string
 )
 
 // source is the PTX of a module.
 func source(module string) string {
-	if module == "ada" {
+	switch module {
+	case "ada":
 		return adaPTX
+	case "hopper":
+		return hopperPTX
 	}
 	return portablePTX
 }
@@ -33,12 +38,12 @@ type kernel struct {
 	tileM   int
 	tileN   int
 	threads int
-	shared  int // bytes
-	warps   int // that finish a tile
-	best    int // the higher is chosen
+	shared  int  // bytes
+	warps   int  // that finish a tile
+	maps    bool // the factors are passed as tensor maps
 }
 
-// kernels are those that there are.
+// kernels are those that there are, the best first.
 func kernels() []kernel {
 	from := func(least int) func(int) bool { return func(cc int) bool { return cc >= least } }
 	mma := kernel{name: "mma", module: "portable", fits: from(80), tileM: 128, tileN: 128, threads: 256, shared: 3 << 15, warps: 8}
@@ -46,24 +51,24 @@ func kernels() []kernel {
 	bf16.typ, bf16.entry = burnin.BF16, "mma_bf16"
 	int8.typ, int8.entry = burnin.INT8, "mma_int8"
 	fp8.typ, fp8.entry, fp8.module, fp8.fits = burnin.FP8, "mma_fp8", "ada", from(89)
-	return []kernel{bf16, int8, fp8}
+	wgmma := kernel{name: "wgmma", module: "hopper", fits: func(cc int) bool { return cc == 90 }, tileM: 128, tileN: 256, threads: 384, warps: 8, maps: true}
+	const stages, slack = 4, 1024 + 64 // to begin at a multiple of 1024; the barriers
+	wgmma.shared = stages*(wgmma.tileM+wgmma.tileN)*stepBytes + slack
+	wbf16, wint8, wfp8 := wgmma, wgmma, wgmma
+	wbf16.typ, wbf16.entry = burnin.BF16, "wgmma_bf16"
+	wint8.typ, wint8.entry = burnin.INT8, "wgmma_int8"
+	wfp8.typ, wfp8.entry, wfp8.tileN = burnin.FP8, "wgmma_fp8", 128
+	return []kernel{wbf16, wint8, wfp8, bf16, int8, fp8}
 }
 
 // choose is the kernel of an order on a GPU.
 func choose(o burnin.Order, g *device) (kernel, error) {
-	var best *kernel
 	for _, k := range kernels() {
-		if k.typ != o.Type || !k.fits(g.cc) || k.shared > g.shared || (o.Kernel != "" && o.Kernel != k.name) {
-			continue
-		}
-		if best == nil || k.best > best.best {
-			best = &k
+		if k.typ == o.Type && k.fits(g.cc) && k.shared <= g.shared && (o.Kernel == "" || o.Kernel == k.name) {
+			return k, nil
 		}
 	}
-	if best == nil {
-		return kernel{}, fmt.Errorf("no kernel %s for %s runs on %s (compute capability %d.%d)", o.Kernel, o.Type, g.name, g.cc/10, g.cc%10)
-	}
-	return *best, nil
+	return kernel{}, fmt.Errorf("no kernel %s for %s runs on %s (compute capability %d.%d)", o.Kernel, o.Type, g.name, g.cc/10, g.cc%10)
 }
 
 // stepBytes is how much of K a stage of each kernel takes.
@@ -92,8 +97,8 @@ func format(t burnin.Type) uint32 {
 func (k kernel) shape(s burnin.Shape, free uint64) (burnin.Shape, error) {
 	if s.M == 0 && s.N == 0 && s.K == 0 {
 		s.M, s.N, s.K = 16384, 16384, 8192
-		for s.M > 1024 && k.bytes(s) > free/2 {
-			s.M, s.N = s.M/2, s.N/2
+		for s.M > 256 && k.bytes(s) > free/2 {
+			s.M, s.N, s.K = s.M/2, s.N/2, s.K/2
 		}
 	}
 	if s.TileM == 0 && s.TileN == 0 {
@@ -122,7 +127,7 @@ type job struct {
 	fault, faultSM, faultXor uint32
 	m, n, kBytes, iteration  uint32
 	strip                    uint32
-	_                        uint32
+	bare                     uint32
 }
 
 // result is Result of kernels/product.h.

@@ -56,7 +56,37 @@ func newProduct(g *device, o burnin.Order, k kernel, s burnin.Shape) (*product, 
 	if err := p.fill(p.job.a, s.M, o.Seed, uint64(s.K), 1); err != nil {
 		return nil, err
 	}
-	return p, p.fill(p.job.b, s.N, burnin.SeedB(o.Seed), 1, uint64(s.N))
+	if err := p.fill(p.job.b, s.N, burnin.SeedB(o.Seed), 1, uint64(s.N)); err != nil || !k.maps {
+		return p, err
+	}
+	if p.job.a, err = p.tensorMap(p.job.a, s.M, s.TileM); err != nil {
+		return nil, err
+	}
+	p.job.b, err = p.tensorMap(p.job.b, s.N, s.TileN)
+	return p, err
+}
+
+// tensorMap describes a factor for the copies of its tiles, as rows of bytes,
+// and leaves that with the GPU.
+func (p *product) tensorMap(at uint64, rows, box int) (uint64, error) {
+	// CUtensorMap is 128 bytes at a multiple of 64.
+	raw := make([]byte, 128+63)
+	m := raw[-uintptr(unsafe.Pointer(&raw[0]))&63:][:128]
+	size := []uint64{uint64(p.job.kBytes), uint64(rows)}
+	pitch := []uint64{uint64(p.job.kBytes)}
+	boxes, step := []uint32{stepBytes, uint32(box)}, []uint32{1, 1}
+	const bytes, interleaveNone, swizzle128, promote256, outsideZero = 0, 0, 3, 3, 0
+	err := p.call("cuTensorMapEncodeTiled", uintptr(unsafe.Pointer(&m[0])), bytes, uintptr(len(size)), uintptr(at), uintptr(unsafe.Pointer(&size[0])),
+		uintptr(unsafe.Pointer(&pitch[0])), uintptr(unsafe.Pointer(&boxes[0])), uintptr(unsafe.Pointer(&step[0])), interleaveNone, swizzle128, promote256, outsideZero)
+	if err != nil {
+		return 0, err
+	}
+	b, err := p.alloc(uint64(len(m)))
+	if err != nil {
+		return 0, err
+	}
+	p.buffers = append(p.buffers, b)
+	return uint64(b.at), upload(p.device, b.at, m)
 }
 
 // sharedBytes is more than half of what an SM has, so that no two blocks of a
@@ -76,16 +106,6 @@ func (p *product) fill(at uint64, rows int, seed, rowStride, kStride uint64) err
 		return err
 	}
 	return p.sync()
-}
-
-// close frees what newProduct took.
-func (p *product) close() error {
-	for _, b := range p.buffers {
-		if err := p.free(b); err != nil {
-			return err
-		}
-	}
-	return nil
 }
 
 // Multiply implements burnin.Multiplier. Each iteration, results is cleared:

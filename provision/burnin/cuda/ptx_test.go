@@ -64,7 +64,7 @@ func TestPTXAssembles(t *testing.T) {
 			t.Fatal(err)
 		}
 		own := string(target.FindSubmatch(code)[1])
-		for _, arch := range slices.Compact([]string{own, "sm_90a"}) {
+		for _, arch := range slices.Compact([]string{own, "sm_90a"}) { // the H200's
 			out, err := exec.Command(ptxas, "-v", "-arch="+arch, "-o", os.DevNull, path).CombinedOutput()
 			if err != nil {
 				t.Errorf("%s for %s: %v\n%s", path, arch, err, out)

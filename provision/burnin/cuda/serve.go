@@ -15,8 +15,9 @@ import (
 
 // Worker carries out one order. The zero value is ready for use.
 type Worker struct {
-	Library  string        // path of the CUDA driver; "" is libcuda.so.1 where the system has it
-	Patience time.Duration // with one call of the driver; 0 is a minute
+	Library    string        // path of the CUDA driver; "" is libcuda.so.1 where the system has it
+	Management string        // path of NVML, for the sensors; "" is libnvidia-ml.so.1
+	Patience   time.Duration // with one call of the driver; 0 is a minute
 }
 
 // teller writes events until the last one.
@@ -77,12 +78,16 @@ func (w Worker) serve(ctx context.Context, in io.Reader, emit func(burnin.Event)
 	return w.watch(opened, done)
 }
 
+func (w Worker) patience() time.Duration {
+	if w.Patience > 0 {
+		return w.Patience
+	}
+	return time.Minute
+}
+
 // watch waits for the work to end, and gives it up when a call hangs.
 func (w Worker) watch(opened <-chan *driver, done <-chan error) error {
-	patience := w.Patience
-	if patience == 0 {
-		patience = time.Minute
-	}
+	patience := w.patience()
 	tick := time.NewTicker(min(patience/4, time.Second))
 	defer tick.Stop()
 	var d *driver
@@ -119,14 +124,28 @@ func (w Worker) work(ctx context.Context, o burnin.Order, emit func(burnin.Event
 		return fmt.Errorf("%s: %w", g.pci, err)
 	}
 	ready := burnin.Ready{Engine: acceptance.EngineCUDA, Device: g.name, UUID: g.uuid, PCI: g.pci, SMs: g.sms, Memory: g.memory, Driver: g.version}
-	sensors := func() burnin.Sample { return burnin.Sample{} }
+	nvml := openSensors(ctx, w.Management, g.pci, w.patience()/6)
+	if v := nvml.driver.Load(); v != nil {
+		ready.Driver = *v + ", " + g.version
+	}
+	sensors := nvml.read
 	switch o.Load {
 	case burnin.LoadGEMM, burnin.LoadPulse:
-		return multiply(ctx, o, g, ready, sensors, emit)
+		err = multiply(ctx, o, g, ready, sensors, emit)
 	case burnin.LoadMemory, burnin.LoadStream, burnin.LoadHost, burnin.LoadPeer:
+		err = move(ctx, o, g, all, ready, sensors, emit)
 	default:
-		return fmt.Errorf("the CUDA worker has no load %q", o.Load)
+		err = fmt.Errorf("the CUDA worker has no load %q", o.Load)
 	}
+	if err != nil {
+		return err
+	}
+	// The last event was sent: what goes wrong now is told by the exit code.
+	return g.release()
+}
+
+// move carries out the loads that fill, check and move memory.
+func move(ctx context.Context, o burnin.Order, g *device, all []*device, ready burnin.Ready, sensors func() burnin.Sample, emit func(burnin.Event)) error {
 	m, err := newMemory(g)
 	if err != nil {
 		return err
@@ -168,10 +187,5 @@ func multiply(ctx context.Context, o burnin.Order, g *device, ready burnin.Ready
 	p.sensors = sensors
 	ready.Kernel, ready.Type, ready.Shape = k.name, k.typ, shape
 	emit(burnin.Event{Kind: burnin.EventReady, Ready: &ready})
-	// RunGEMM sends the last event itself: what goes wrong after it is told by
-	// the exit code alone.
-	if err := burnin.RunGEMM(ctx, o, ready, p, emit); err != nil {
-		return err
-	}
-	return p.close()
+	return burnin.RunGEMM(ctx, o, ready, p, emit)
 }

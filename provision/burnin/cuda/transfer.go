@@ -124,7 +124,7 @@ func (t *transfer) host(ctx context.Context) error {
 		return err
 	}
 	const times = 16
-	return t.run(ctx, func(seed uint64) error {
+	err = t.run(ctx, func(seed uint64) error {
 		for i := range out {
 			out[i] = burnin.PatternRandom.Word(seed, uint64(i))
 		}
@@ -152,6 +152,10 @@ func (t *transfer) host(ctx context.Context) error {
 		t.tell("d2h", times*size, took, differ)
 		return nil
 	})
+	for _, p := range [][]uint64{out, back} {
+		err = errors.Join(err, t.device.call("cuMemFreeHost", uintptr(unsafe.Pointer(unsafe.SliceData(p)))))
+	}
+	return err
 }
 
 // repeat makes an asynchronous call some times and waits for all of them.

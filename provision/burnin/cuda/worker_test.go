@@ -2,6 +2,9 @@ package cuda
 
 import (
 	"fmt"
+	"os"
+	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 
@@ -12,28 +15,45 @@ import (
 // golden event needs every element right by Freivalds' check and every tile's
 // hash that of its elements.
 func TestProducts(t *testing.T) {
-	for _, typ := range []burnin.Type{burnin.BF16, burnin.INT8, burnin.FP8} {
-		t.Run(string(typ), func(t *testing.T) {
-			t.Parallel()
-			events, err := work(t, order(func(o *burnin.Order) { o.Type = typ }), "LIBCUDA_CC=89")
-			if err != nil {
-				t.Fatal(err, events)
+	for _, k := range kernels() {
+		for _, when := range []string{"LATE", "EARLY"} {
+			if when == "EARLY" && k.typ != burnin.BF16 {
+				continue // the number format changes nothing in when what happens
 			}
-			if n := len(pick(events, burnin.EventGolden)); n != 1 {
-				t.Errorf("%d golden results: %+v", n, events)
-			}
-			proof := pick(events, burnin.EventProof)
-			if len(proof) != 1 || !proof[0].Proof.Caught {
-				t.Errorf("proof %+v", proof)
-			}
-			cover := pick(events, burnin.EventCoverage)
-			if len(cover) != 1 || cover[0].Coverage.Iterations != 2 || cover[0].Coverage.SMs != 4 {
-				t.Errorf("coverage %+v", cover)
-			}
-			if last := events[len(events)-1]; last.Kind != burnin.EventDone {
-				t.Errorf("ends with %s", last.Kind)
-			}
-		})
+			t.Run(k.entry+"/"+when, func(t *testing.T) {
+				t.Parallel()
+				testProduct(t, k, "LIBCUDA_"+when+"=1")
+			})
+		}
+	}
+}
+
+// testProduct has the worker compute with a kernel.
+func testProduct(t *testing.T, k kernel, when string) {
+	cc := "LIBCUDA_CC=89"
+	if k.name == "wgmma" {
+		cc = "LIBCUDA_CC=90"
+	}
+	events, err := work(t, order(func(o *burnin.Order) { o.Type, o.Shape.N, o.Iterations = k.typ, 768, 1 }), cc, when)
+	if err != nil {
+		t.Fatal(err, events)
+	}
+	if r := pick(events, burnin.EventReady); len(r) != 1 || r[0].Ready.Kernel != k.name || r[0].Ready.Shape.TileN != k.tileN {
+		t.Errorf("ready %+v", r)
+	}
+	if n := len(pick(events, burnin.EventGolden)); n != 1 {
+		t.Errorf("%d golden results: %+v", n, events)
+	}
+	proof := pick(events, burnin.EventProof)
+	if len(proof) != 1 || !proof[0].Proof.Caught {
+		t.Errorf("proof %+v", proof)
+	}
+	cover := pick(events, burnin.EventCoverage)
+	if len(cover) != 1 || cover[0].Coverage.Iterations != 1 || cover[0].Coverage.SMs != 4 {
+		t.Errorf("coverage %+v", cover)
+	}
+	if last := events[len(events)-1]; last.Kind != burnin.EventDone {
+		t.Errorf("ends with %s", last.Kind)
 	}
 }
 
@@ -143,9 +163,9 @@ func failures() map[string]struct{ fault, want string } {
 		"launch later":       {"cuLaunchKernel:719:4", "iteration 1: cuLaunchKernel: CUDA_ERROR_LAUNCH_FAILED (719)"},
 		"results":            {"cuMemcpyDtoH_v2:700:2", "iteration 1: cuMemcpyDtoH_v2: CUDA_ERROR_ILLEGAL_ADDRESS (700)"},
 		"tile":               {"cuMemcpy2D_v2:700", "read tile 0: cuMemcpy2D_v2: CUDA_ERROR_ILLEGAL_ADDRESS (700)"},
-		"hang at the start":  {"cuInit:hang", "cuInit has not returned for 5s: the GPU or its driver hangs"},
-		"hang in a product":  {"cuMemcpyDtoH_v2:hang:1", "cuMemcpyDtoH_v2 has not returned for 5s: the GPU or its driver hangs"},
-		"hang in the launch": {"cuLaunchKernel:hang:3", "cuLaunchKernel has not returned for 5s: the GPU or its driver hangs"},
+		"hang at the start":  {"cuInit:hang", "cuInit has not returned for 10s: the GPU or its driver hangs"},
+		"hang in a product":  {"cuMemcpyDtoH_v2:hang:1", "cuMemcpyDtoH_v2 has not returned for 10s: the GPU or its driver hangs"},
+		"hang in the launch": {"cuLaunchKernel:hang:3", "cuLaunchKernel has not returned for 10s: the GPU or its driver hangs"},
 	}
 }
 
@@ -158,7 +178,7 @@ func TestFailures(t *testing.T) {
 			case c.fault == "":
 				env = append(env, "LIBCUDA_DEVICES=0")
 			case strings.Contains(c.fault, ":hang"):
-				env = append(env, patience+"=5s")
+				env = append(env, patience+"=10s")
 			}
 			events, err := work(t, order(short), env...)
 			noPass(t, events, err, c.want)
@@ -184,17 +204,24 @@ func noPass(t *testing.T, events []burnin.Event, err error, want string) {
 	}
 }
 
-// Every call of every load fails once: never does a run end well.
-func TestEveryCallFails(t *testing.T) {
-	calls := map[burnin.Load][]string{
+// failingCalls are the calls of each load, with CUDA's error and how many calls
+// succeed first.
+func failingCalls() map[burnin.Load][]string {
+	return map[burnin.Load][]string{
 		burnin.LoadMemory: {"cuMemGetInfo_v2", "cuMemAlloc_v2:1:1", "cuLaunchKernel:719:3", "cuMemsetD8_v2", "cuMemcpyDtoH_v2", "cuCtxSynchronize"},
 		burnin.LoadStream: {"cuMemGetInfo_v2", "cuMemAlloc_v2", "cuLaunchKernel", "cuCtxSynchronize", "cuMemcpyDtoH_v2"},
-		burnin.LoadHost:   {"cuMemAllocHost_v2", "cuMemcpyHtoDAsync_v2", "cuMemcpyDtoHAsync_v2", "cuCtxSynchronize"},
+		burnin.LoadHost:   {"cuMemAllocHost_v2", "cuMemcpyHtoDAsync_v2", "cuMemcpyDtoHAsync_v2", "cuCtxSynchronize", "cuMemFreeHost"},
 		burnin.LoadPeer:   {"cuDeviceCanAccessPeer", "cuCtxEnablePeerAccess", "cuMemcpyPeerAsync", "cuCtxSetCurrent:1:1"},
-		burnin.LoadGEMM: {"cuDriverGetVersion", "cuDeviceGetCount", "cuDeviceGet", "cuDeviceGetName", "cuDeviceGetPCIBusId", "cuDeviceGetUuid_v2",
-			"cuDeviceTotalMem_v2", "cuDeviceGetAttribute", "cuCtxSetCurrent", "cuFuncSetAttribute", "cuMemsetD8_v2", "cuCtxSynchronize", "cuMemFree_v2"},
+		burnin.LoadPulse:  {"cuLaunchKernel:719:4"},
+		burnin.LoadGEMM: {"cuInit", "cuDriverGetVersion", "cuDeviceGetCount", "cuDeviceGet", "cuDeviceGetName", "cuDeviceGetPCIBusId", "cuDeviceGetUuid_v2",
+			"cuDeviceTotalMem_v2", "cuDeviceGetAttribute", "cuDevicePrimaryCtxRetain", "cuCtxSetCurrent", "cuModuleLoadDataEx", "cuModuleGetFunction",
+			"cuFuncSetAttribute", "cuTensorMapEncodeTiled", "cuMemcpyHtoD_v2", "cuMemcpy2D_v2", "cuMemsetD8_v2", "cuCtxSynchronize", "cuMemFree_v2"},
 	}
-	for load, all := range calls {
+}
+
+// Every call of every load fails once: never does a run end well.
+func TestEveryCallFails(t *testing.T) {
+	for load, all := range failingCalls() {
 		for _, call := range all {
 			t.Run(fmt.Sprintf("%s/%s", load, call), func(t *testing.T) {
 				fault := call
@@ -204,9 +231,9 @@ func TestEveryCallFails(t *testing.T) {
 				name, _, _ := strings.Cut(call, ":")
 				events, err := work(t, order(func(o *burnin.Order) {
 					short(o)
-					o.Load, o.Peer = load, 1
-				}), "LIBCUDA_FAULT="+fault, "LIBCUDA_DEVICES=2")
-				if call == "cuMemFree_v2" { // everything was computed and told before
+					o.Load, o.Peer, o.Shape.N = load, 1, 256
+				}), "LIBCUDA_FAULT="+fault, "LIBCUDA_DEVICES=2", "LIBCUDA_CC=90")
+				if strings.HasPrefix(call, "cuMemFree") { // everything was computed and told before
 					if err == nil {
 						t.Error("the worker exits with 0")
 					}
@@ -214,6 +241,35 @@ func TestEveryCallFails(t *testing.T) {
 				}
 				noPass(t, events, err, name+": CUDA_ERROR_")
 			})
+		}
+	}
+}
+
+// No call is left out of the test above.
+func TestEveryCallIsTried(t *testing.T) {
+	tried := map[string]bool{"cuGetErrorName": true} // asked when another has failed
+	for _, all := range failingCalls() {
+		for _, call := range all {
+			name, _, _ := strings.Cut(call, ":")
+			tried[name] = true
+		}
+	}
+	sources, err := filepath.Glob("*.go")
+	if err != nil || len(sources) == 0 {
+		t.Fatalf("no sources: %v", err)
+	}
+	for _, path := range sources {
+		if strings.HasSuffix(path, "_test.go") {
+			continue
+		}
+		raw, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, m := range regexp.MustCompile(`"(cu[A-Z]\w+)"`).FindAllSubmatch(raw, -1) {
+			if !tried[string(m[1])] {
+				t.Errorf("%s calls %s, and no test has it fail", path, m[1])
+			}
 		}
 	}
 }
@@ -241,6 +297,31 @@ func TestOrders(t *testing.T) {
 	} {
 		events, err := work(t, order(mod))
 		noPass(t, events, err, want)
+	}
+}
+
+func TestSensors(t *testing.T) {
+	_, nvml := libraries(t)
+	events, err := work(t, order(short), withNVML+"="+nvml)
+	if err != nil {
+		t.Fatal(err, events)
+	}
+	if r := pick(events, burnin.EventReady)[0].Ready; r.Driver != "570.124.06, CUDA 12.8" {
+		t.Errorf("driver %q", r.Driver)
+	}
+	for _, e := range pick(events, burnin.EventSample) {
+		s := *e.Sample
+		s.TFLOPs = 0
+		if want := (burnin.Sample{Power: 690.5, Temp: 61, Memory: 74, Clock: 1755, Throttle: 4}); s != want {
+			t.Errorf("sample %+v; want %+v", s, want)
+		}
+	}
+	// One that hangs takes nothing with it.
+	if events, err = work(t, order(short), withNVML+"="+nvml, "LIBNVML_FAULT=hang", patience+"=12s"); err != nil {
+		t.Fatal(err, events)
+	}
+	if s := pick(events, burnin.EventSample); len(s) == 0 || s[0].Sample.Power != 0 || len(pick(events, burnin.EventCoverage)) != 1 {
+		t.Errorf("with an NVML that hangs: %+v", events)
 	}
 }
 

@@ -67,7 +67,7 @@ DEVICE void compute(u32 shared, typename F::Acc (&acc)[4][4][4]) {
 }
 
 // keep stores a thread's part of a tile and returns its part of the hash.
-template <class F, bool spoiled>
+template <class F, Mode mode>
 DEVICE u64 keep(const Job& job, u32 row, u32 column, typename F::Acc (&acc)[4][4][4], const Spoil& spoil) {
   u32 lane = threadIndex() % 32, warp = threadIndex() / 32;
   row += warp / 4 * 64 + lane / 4;
@@ -79,12 +79,12 @@ DEVICE u64 keep(const Job& job, u32 row, u32 column, typename F::Acc (&acc)[4][4
     UNROLL
     for (u32 j = 0; j < 4; j++) {
       u32 x = exact(acc[i / 2][j][i % 2 * 2]), y = exact(acc[i / 2][j][i % 2 * 2 + 1]);
-      if (spoiled) {
+      if (mode == spoiled) {
         x = spoil(at + j * 8, x);
         y = spoil(at + j * 8 + 1, y);
       }
       storeBits((u32*)job.c + at + j * 8, x, y);
-      hash += term(at + j * 8, x) + term(at + j * 8 + 1, y);
+      if (mode != bare) hash += term(at + j * 8, x) + term(at + j * 8 + 1, y);
     }
   }
   return hash;
@@ -134,10 +134,12 @@ DEVICE void product(const Job& job) {
     sum<F>(job, shared, row, column, acc);
     Spoil spoil;
     u64 hash = 0;
-    if (!spoilOf(job, row, column, tile, tile, spoil)) {
-      hash = keep<F, false>(job, row, column, acc, spoil);
+    if (job.bare) {
+      keep<F, bare>(job, row, column, acc, spoil);
+    } else if (!spoilOf(job, row, column, tile, tile, spoil)) {
+      hash = keep<F, plain>(job, row, column, acc, spoil);
     } else if (!spoil.stuck) {
-      hash = keep<F, true>(job, row, column, acc, spoil);
+      hash = keep<F, spoiled>(job, row, column, acc, spoil);
     }
     finish(job, t, hash);
   }

@@ -19,7 +19,7 @@ struct Job {
   u32 m, n, kBytes;
   u32 iteration;
   u32 strip;
-  u32 unused;
+  u32 bare;  // C is kept and not hashed: what the hash costs is measured so
 };
 
 constexpr u32 faultNone = 0, faultFlip = 1, faultNaN = 2, faultStuck = 3;
@@ -34,6 +34,9 @@ struct Result {
 // exact is the bits of an accumulator: zero is +0, whatever its sign was.
 DEVICE u32 exact(float v) { return bitsOf(v + 0.0f); }
 DEVICE u32 exact(int v) { return (u32)v; }
+
+// How the end of a tile is done.
+enum Mode { plain, spoiled, bare };
 
 // Spoil is what is wrong on purpose with a tile that this thread has a part of.
 struct Spoil {

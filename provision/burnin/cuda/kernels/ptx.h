@@ -3,6 +3,7 @@
 #pragma once
 
 #define DEVICE __attribute__((device, always_inline)) inline
+#define OUTLINE __attribute__((device, noinline)) static
 #define KERNEL(threads) extern "C" __attribute__((global, launch_bounds(threads, 1)))
 #define UNROLL _Pragma("unroll")
 

@@ -1,7 +1,9 @@
 // The processor's instructions on the host, for tests: the kernels run as they
 // are, a block at a time, each thread as a fiber of its own. Instructions of a
-// whole warp meet at a barrier of its 32 fibers. Copies that go on beside the
-// computation arrive as late as they may, so that a wait that is missing shows.
+// whole warp meet at a barrier of its 32 fibers. A warp runs as far ahead of the
+// others as it can. What goes on beside the computation happens as late as it
+// may, so that a wait that is missing shows, or with LIBCUDA_EARLY as early as it
+// may, so that memory which is reused too soon does.
 #pragma once
 
 #include <setjmp.h>
@@ -12,6 +14,7 @@
 #include <ucontext.h>
 
 #define DEVICE inline
+#define OUTLINE static
 #define KERNEL(threads) extern "C"
 #define UNROLL
 
@@ -42,6 +45,7 @@ struct Slot {
 struct Block {
   u32 index, grid, size, now;
   u64 progress;
+  bool early;
   Meeting all, warp[mostThreads / 32], group[mostThreads / 128];
   Slot slot[mostThreads];
   Fiber fiber[mostThreads];
@@ -88,7 +92,10 @@ inline void begin() {
   _longjmp(block.home, 1);
 }
 
+inline void resetAsync();
+
 inline void runBlock() {
+  resetAsync();
   u32 count = block.size;
   block.progress = 0;
   for (block.now = 0; block.now < count; block.now++) {
@@ -102,13 +109,19 @@ inline void runBlock() {
     swapcontext(&maker, &starter);
   }
   for (volatile u32 left = count, idle = 0; left; idle++) {
-    u64 before = block.progress;
-    for (block.now = 0; block.now < count; block.now++) {
-      if (self().done) continue;
-      if (!_setjmp(block.home)) _longjmp(self().at, 1);
-      if (self().done) left--;
+    u64 began = block.progress;
+    for (volatile u32 warp = 0; warp < count; warp += 32) {
+      volatile u64 before;
+      do {
+        before = block.progress;
+        for (block.now = warp; block.now < warp + 32; block.now++) {
+          if (self().done) continue;
+          if (!_setjmp(block.home)) _longjmp(self().at, 1);
+          if (self().done) left--;
+        }
+      } while (block.progress != before);
     }
-    if (block.progress != before) idle = 0;
+    if (block.progress != began) idle = 0;
     if (idle > 100) block.now = 0, die("every thread waits for another");
   }
 }
@@ -116,6 +129,7 @@ inline void runBlock() {
 inline void run(u32 grid, u32 threads, u32 shared, void (*entry)(void**), void** arguments) {
   if (threads > mostThreads || threads % 32 || shared > mostShared) die("no such launch");
   if (!block.stacks) block.stacks = (u8*)mmap(nullptr, (u64)mostThreads * stackSize, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  block.early = getenv("LIBCUDA_EARLY") != nullptr;
   block.grid = grid, block.size = threads, block.entry = entry, block.arguments = arguments;
   for (block.index = 0; block.index < grid; block.index++) {
     memset(block.shared, 0xA5, sizeof block.shared);
@@ -161,7 +175,10 @@ DEVICE u32 bitsOf(float v) {
 DEVICE void copyAsync16(u32 shared, const u8* global) {
   host::Fiber& f = host::self();
   if (f.copies == host::mostCopies || shared % 16 || (u64)global % 16) host::die("an asynchronous copy that cannot be");
-  f.copy[f.copies++] = {f.groups, shared, global};
+  if (host::block.early)
+    memcpy(host::block.shared + shared, global, 16);
+  else
+    f.copy[f.copies++] = {f.groups, shared, global};
 }
 DEVICE void commitCopies() { host::self().groups++; }
 template <int most>

@@ -10,6 +10,7 @@
 #define FIRSTLIGHT_HOST
 #include "../kernels/portable.cu"
 #include "../kernels/ada.cu"
+#include "../kernels/hopper.cu"
 
 namespace {
 
@@ -53,6 +54,9 @@ const Entry entries[] = {
     {"mma_bf16", [](void** p) { mma_bf16(argument<Job>(p, 0)); }},
     {"mma_int8", [](void** p) { mma_int8(argument<Job>(p, 0)); }},
     {"mma_fp8", [](void** p) { mma_fp8(argument<Job>(p, 0)); }},
+    {"wgmma_bf16", [](void** p) { wgmma_bf16(argument<Job>(p, 0)); }},
+    {"wgmma_int8", [](void** p) { wgmma_int8(argument<Job>(p, 0)); }},
+    {"wgmma_fp8", [](void** p) { wgmma_fp8(argument<Job>(p, 0)); }},
     {"fill",
      [](void** p) {
        fill(argument<u64>(p, 0), argument<u64>(p, 1), argument<u32>(p, 2), argument<u32>(p, 3), argument<u64>(p, 4), argument<u64>(p, 5),
@@ -108,7 +112,7 @@ Status cuCtxSynchronize() { CHECKED; return ok; }
 Status cuModuleLoadDataEx(u64* module, const char* ptx, u32, int*, void**) {
   CHECKED;
   if (!strstr(ptx, ".version")) return invalid;
-  *module = (u64)ptx;
+  *module = (u64)strdup(ptx);  // as the driver, which keeps none of the caller's memory
   return ok;
 }
 Status cuModuleGetFunction(u64* function, u64 module, const char* name) {
@@ -155,8 +159,19 @@ Status cuMemcpy2D_v2(const Copy2D* c) {
   for (u64 i = 0; i < c->height; i++) memcpy(c->dstHost + i * c->dstPitch, c->srcDevice + i * c->srcPitch, c->width);
   return ok;
 }
+Status cuMemcpyDtoDAsync_v2(u64 to, u64 from, u64 size, u64) { CHECKED; memcpy((void*)to, (void*)from, size); return ok; }
 Status cuMemcpyPeerAsync(u64 to, u64, u64 from, u64, u64 size, u64) { CHECKED; memcpy((void*)to, (void*)from, size); return ok; }
 Status cuMemsetD8_v2(u64 at, u8 v, u64 size) { CHECKED; memset((void*)at, v, size); return ok; }
+Status cuTensorMapEncodeTiled(host::Map* map, int type, u32 rank, u8* at, const u64* size, const u64* pitch, const u32* box, const u32* step, int interleave,
+                              int swizzle, int, int) {
+  CHECKED;
+  // Bytes, two dimensions, the swizzle of 128 bytes: what is not so is not known here.
+  if (type != 0 || rank != 2 || interleave || swizzle != 3 || step[0] != 1 || step[1] != 1 || box[0] != 128 || box[1] > 256 || pitch[0] % 16 ||
+      (u64)at % 16 || (u64)map % 64)
+    return invalid;
+  *map = {at, size[0], size[1], pitch[0], box[0], box[1]};
+  return ok;
+}
 Status cuDeviceCanAccessPeer(int* can, int, int) { CHECKED; *can = 1; return ok; }
 Status cuCtxEnablePeerAccess(u64, u32) { CHECKED; return ok; }
 
