@@ -3,6 +3,7 @@ package main
 import (
 	"encoding/json"
 	"testing"
+	"time"
 
 	"firstlight/internal/simrack"
 	"firstlight/provision"
@@ -89,6 +90,35 @@ func testLadderWithOutlets(t *testing.T) {
 	r.wantPower(4, 1, 0, 1)
 	r.wantRung(1, provision.RungOutlet)
 	wantNoSecret(t, r.dir, rackPassword)
+}
+
+// testKillOnLadder kills the controller as each rung is begun and done, at the
+// outlets while they are off: the next one takes it up, and the power is cut once.
+func testKillOnLadder(t *testing.T) {
+	r := newFaultRig(t, rackSpec{nodes: 1, attempts: -1, outlets: true}, simrack.Fault{Node: "node-1", Kind: simrack.RevertBootOverride})
+	cuts := func() int { return r.rack.Counters("node-1").PowerCuts }
+	for _, at := range []killPoint{
+		{name: "restart announced", kind: provision.EventClimb, part: `"bmc-reset"`},
+		{name: "restart done", kind: provision.EventClimbed, part: `"bmc-reset"`},
+		{name: "outlets off", kind: provision.EventClimb, part: `"outlet"`},
+		{name: "outlets on", kind: provision.EventClimbed, part: `"outlet"`},
+	} {
+		p := r.begin("apply", "-auto-approve", "-json")
+		if !p.until(at.is) {
+			t.Fatalf("%s: apply ended: %+v", at.name, p.end())
+		}
+		for deadline := time.Now().Add(30 * time.Second); at.name == "outlets off" && cuts() == 0 && time.Now().Before(deadline); {
+			time.Sleep(2 * time.Millisecond)
+		}
+		p.kill()
+	}
+	r.apply(0)
+	r.wantStates(provision.Ready)
+	r.wantPower(1, 1, 0, 1)
+	r.wantRung(1, provision.RungOutlet)
+	if c := r.rack.Counters("node-1"); c.PowerCuts != 1 || c.BMCResets < 1 || c.BMCResets > 2 {
+		t.Errorf("its power was cut %d times and its BMC restarted %d times; want 1, and 1 or 2", c.PowerCuts, c.BMCResets)
+	}
 }
 
 // wantRung holds on which rung of its ladder a node came to rest, and that its last

@@ -35,6 +35,7 @@ func faultCases() []faultCase {
 		{name: "ladder", run: testLadder},
 		{name: "ladder of two protocols", run: testLadderOfTwo},
 		{name: "ladder with outlets", run: testLadderWithOutlets},
+		{name: "kill on the ladder", run: testKillOnLadder},
 		{name: "wrong mac", run: testWrongMAC},
 		{name: "other hardware", run: testOtherHardware},
 		{name: "image digest", run: testImageDigest},
