@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
+	"strconv"
+	"strings"
 	"text/tabwriter"
 
 	"github.com/spf13/cobra"
@@ -128,12 +130,18 @@ func (b *boards) auditInside(ctx context.Context, n *inventory.Node, overIPMI, o
 	if overRedfish != nil {
 		errs[0] = b.over(ctx, n, overRedfish, nil, func(s *redfish.Session) error {
 			id, err := s.Identity(ctx)
-			if err == nil {
-				x.Identity = &bmc.Identity{Manufacturer: id.Manufacturer, Product: id.Model, Firmware: id.Firmware}
+			if err != nil {
+				return err
 			}
+			x.Identity = &bmc.Identity{Manufacturer: id.Manufacturer, Product: id.Model, Firmware: id.Firmware}
+			users, err := s.Users(ctx)
+			if err != nil && ctx.Err() == nil {
+				x.Reasons["users"] = err.Error()
+				return nil
+			}
+			x.Access = &bmc.Access{Users: redfishUsers(users)}
 			return err
 		})
-		x.Reasons["users"] = "they are read over IPMI only, and Redfish is declared"
 	}
 	if overIPMI != nil {
 		errs[1] = b.over(ctx, n, overIPMI, func(s *bmc.Session) error {
@@ -145,12 +153,19 @@ func (b *boards) auditInside(ctx context.Context, n *inventory.Node, overIPMI, o
 				x.Identity = &id
 			}
 			access, err := s.Access(ctx)
-			if err == nil {
-				x.Access = &access
+			if err != nil {
+				return err
 			}
-			return err
+			if x.Access != nil { // those of Redfish besides
+				for _, u := range x.Access.Users {
+					if !slices.ContainsFunc(access.Users, func(known bmc.User) bool { return known.Name == u.Name }) {
+						access.Users = append(access.Users, u)
+					}
+				}
+			}
+			x.Access = &access
+			return nil
 		}, nil)
-		delete(x.Reasons, "users")
 	}
 	for _, what := range []string{"users", "firmware"} {
 		if errors.Join(errs[:]...) != nil {
@@ -158,6 +173,17 @@ func (b *boards) auditInside(ctx context.Context, n *inventory.Node, overIPMI, o
 		}
 	}
 	return errors.Join(errs[:]...)
+}
+
+// redfishUsers are the accounts that are in use, in the terms of IPMI.
+func redfishUsers(all []redfish.User) (out []bmc.User) {
+	for _, u := range all {
+		if u.Name != "" {
+			id, _ := strconv.ParseUint(u.ID, 10, 8) // 0 where it is no number
+			out = append(out, bmc.User{ID: uint8(id), Name: u.Name, Enabled: u.Enabled, Messaging: u.Enabled, Privilege: strings.ToLower(u.Role)})
+		}
+	}
+	return out
 }
 
 // printAudit prints each finding once, with the nodes that have it.

@@ -141,7 +141,7 @@ func (x *Audit) users(add func(Finding)) {
 				Action: fmt.Sprintf("disable user %d on the bmc", u.ID)})
 		case delivered && u.Name != x.Username:
 			add(Finding{Class: "factory-user", Severity: "warning", What: fmt.Sprintf("user %q, which BMCs are delivered with, is enabled and may act as %s", u.Name, u.Privilege),
-				Action: fmt.Sprintf("disable user %d on the bmc, or make sure that its password was changed", u.ID)})
+				Action: fmt.Sprintf("disable user %q on the bmc, or make sure that its password was changed", u.Name)})
 		}
 	}
 }
