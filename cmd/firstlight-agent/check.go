@@ -1,13 +1,17 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"flag"
 	"fmt"
 	"io"
+	"os"
 	"text/tabwriter"
+	"time"
 
+	"firstlight/provision/acceptance"
 	"firstlight/provision/agent"
 	"firstlight/provision/agent/boot"
 )
@@ -20,8 +24,9 @@ Every check has a reading, a threshold and the source of the threshold. Where
 there are NVIDIA GPUs, firstlight-gpu, which lies beside the agent or in PATH,
 reads them: a driver that hangs or crashes costs that and nothing else.
 
-  -gpus 8   how many GPUs there should be; without, what a baseboard of the kind found carries
-  -json     print JSON
+  -gpus 8      how many GPUs there should be; without, what a baseboard of the kind found carries
+  -json        print JSON
+  -junit FILE  write JUnit XML for a CI
 
 It exits with 0 when every check passes, 1 when one fails, 3 when none fails
 but one could not be run.
@@ -38,6 +43,7 @@ func check(ctx context.Context, fs agent.FS, args []string, stdout, stderr io.Wr
 	flags.SetOutput(io.Discard)
 	asJSON := flags.Bool("json", false, "")
 	gpus := flags.Int("gpus", 0, "")
+	junit := flags.String("junit", "", "")
 	err := flags.Parse(args)
 	switch {
 	case errors.Is(err, flag.ErrHelp):
@@ -59,9 +65,14 @@ func check(ctx context.Context, fs agent.FS, args []string, stdout, stderr io.Wr
 	}
 	facts.ReadGPUs = agent.GPUHealth
 	facts.GPUs.Count, facts.GPUs.Source = *gpus, "command line"
+	began := time.Now()
 	report := agent.NewCheckReport(ctx, fs, facts)
 	code, known := map[string]int{"pass": exitOK, "not-run": exitNotRun}[report.Verdict()]
 	if !known {
+		code = exitFail
+	}
+	if err := writeJUnit(*junit, report, began); err != nil {
+		fmt.Fprintf(stderr, "firstlight-agent check: %v\n", err)
 		code = exitFail
 	}
 	if *asJSON {
@@ -79,4 +90,20 @@ func check(ctx context.Context, fs agent.FS, args []string, stdout, stderr io.Wr
 		return exitFail
 	}
 	return code
+}
+
+// writeJUnit writes the checks for a CI, where a file is named.
+func writeJUnit(file string, report agent.CheckReport, began time.Time) error {
+	if file == "" {
+		return nil
+	}
+	var checks []acceptance.Check
+	for _, c := range report.Checks {
+		checks = append(checks, acceptance.Check{Name: c.Name, Verdict: acceptance.Verdict(c.Verdict), Reading: c.Reading, Threshold: c.Threshold, Source: c.Source, Part: c.Part})
+	}
+	var buf bytes.Buffer
+	if err := acceptance.WriteChecksJUnit(&buf, "node checks", "check", checks, began, time.Since(began)); err != nil {
+		return err
+	}
+	return os.WriteFile(file, buf.Bytes(), 0o644)
 }

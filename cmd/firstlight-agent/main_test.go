@@ -98,6 +98,16 @@ func TestCheck(t *testing.T) {
 	if code := check(context.Background(), agent.FS(fs), nil, &stdout, &stderr); code != exitFail || !strings.Contains(stdout.String(), "image.root") {
 		t.Errorf("check as text = %d, %q", code, stdout.String())
 	}
+	junit := filepath.Join(t.TempDir(), "junit.xml")
+	if code := check(context.Background(), agent.FS(fs), []string{"-junit", junit}, &stdout, &stderr); code != exitFail {
+		t.Errorf("check -junit = %d; want %d", code, exitFail)
+	}
+	if raw, err := os.ReadFile(junit); err != nil || !strings.Contains(string(raw), "image.root") || !strings.Contains(string(raw), "<failure") || !strings.Contains(string(raw), "<skipped") {
+		t.Errorf("check -junit wrote %s, %v; want image.root to fail, and checks that were not run skipped", raw, err)
+	}
+	if code := check(context.Background(), agent.FS(fs), []string{"-junit", filepath.Join(fs, "none", "x")}, &stdout, &stderr); code != exitFail {
+		t.Errorf("check -junit into no directory = %d; want %d", code, exitFail)
+	}
 	// A GPU that is declared, and nothing to ask about it.
 	stdout.Reset()
 	check(context.Background(), agent.FS(fs), []string{"-gpus", "8"}, &stdout, &stderr)

@@ -3,7 +3,6 @@ package burnin
 import (
 	"cmp"
 	"fmt"
-	"maps"
 	"slices"
 	"strings"
 
@@ -70,27 +69,45 @@ func countCheck(h Health, c Class) acceptance.Check {
 func respondCheck(h Health, onBus []string) acceptance.Check {
 	k := acceptance.Check{Name: "gpu.responds", Verdict: acceptance.Pass, Threshold: "every GPU on the bus answers the driver",
 		Source: "NVIDIA Xid Errors: 79, GPU has fallen off the bus", Part: "GPUs", Reading: fmt.Sprintf("%d answer", len(h.GPUs))}
-	var lost []string
+	var lost, nameless, unclaimed []string
 	for _, g := range h.GPUs {
-		for _, v := range [2]map[Quantity]Value{g.First, g.Later} {
-			for _, q := range slices.Sorted(maps.Keys(v)) {
-				if v[q].Lost && !slices.Contains(lost, g.part()) {
-					lost = append(lost, g.part())
-				}
-			}
+		switch {
+		case !g.lost():
+		case g.PCI == "":
+			nameless = append(nameless, g.part())
+		default:
+			lost = append(lost, g.part())
 		}
 	}
 	for _, pci := range onBus {
 		if !slices.ContainsFunc(h.GPUs, func(g HealthGPU) bool { return strings.EqualFold(g.PCI, pci) }) {
-			lost = append(lost, "GPU "+pci)
+			unclaimed = append(unclaimed, "GPU "+pci)
 		}
 	}
+	// A GPU that does not tell its address is one of those on the bus that the
+	// driver does not know: the address is the better name.
+	if len(unclaimed) < len(nameless) {
+		unclaimed = nameless
+	}
+	lost = append(lost, unclaimed...)
 	if len(lost) > 0 {
 		k.Verdict, k.Part, k.Reading = acceptance.Fail, strings.Join(lost, ", "), fmt.Sprintf("%d of %d do not answer", len(lost), max(len(h.GPUs), len(onBus)))
 	} else if len(h.GPUs) == 0 {
 		k.Verdict, k.Reading = acceptance.NotRun, "the driver has no GPU"
 	}
 	return k
+}
+
+// lost says whether the driver has given the GPU up.
+func (g HealthGPU) lost() bool {
+	for _, values := range [2]map[Quantity]Value{g.First, g.Later} {
+		for _, v := range values {
+			if v.Lost {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 // stuckChecks: a call that does not return is a fault of what it asked.

@@ -228,6 +228,11 @@ func TestHealthOneGone(t *testing.T) {
 	if got[0].Name != "gpu.responds" || got[0].Verdict != acceptance.Fail || got[0].Part != "GPU 3 0000:48:00.0" {
 		t.Errorf("with GPU 3 lost: %+v first; want gpu.responds to fail", got[0])
 	}
+	// One that has no address any more is told once, by that on the bus.
+	h.GPUs[3].PCI = ""
+	if got := off(judge(h)); got[0].Name != "gpu.responds" || got[0].Part != "GPU 0000:48:00.0" || got[0].Reading != "1 of 8 do not answer" {
+		t.Errorf("with GPU 3 lost, address and all: %+v first; want gpu.responds to fail for 0000:48:00.0", got[0])
+	}
 }
 
 // What is not read never passes: every quantity, missing in every way.
