@@ -85,6 +85,7 @@ var rules = []rule{
 	}},
 	{pkg: "provision/bmc", may: []edge{
 		{"inventory", "a BMC's address and credential, with the line that declared it"},
+		{"provision/bmc/pacing", "leaf: how many BMCs of a network are spoken to at once"},
 	}, tests: []edge{
 		{"internal/refbmc", "the BMC to talk to"},
 		{"provision/bmc/bmctest", "the suite that it must pass"},

@@ -44,6 +44,7 @@ type Endpoint struct {
 	Password   inventory.Secret // at most 20 bytes
 	KG         inventory.Secret // the BMC's own key K_g, at most 20 bytes; "": it has none
 	Suite      int              // the cipher suite that it must agree to, 17 or 3; 0: 17, or else 3
+	Network    string           // the out-of-band network that it is on: how many are spoken to at once adapts to each
 	DeclaredAt string           // where the inventory declares it, as "nodes.hcl:12"
 
 	privilege types.PrivilegeLevel // that the session is opened for; 0: operator, the least that powers a node
@@ -84,7 +85,7 @@ type Client struct {
 	BMCQuiet    time.Duration // how long a BMC that restarts is left alone; 0: DefaultBMCQuiet
 	BMCWithin   time.Duration // how long a BMC may take to come back; 0: DefaultBMCWithin
 	PowerWithin time.Duration // how long a power state may take to be reached; 0: DefaultPowerWithin
-	Concurrency int           // conversations at once over all BMCs, silent ones not counted; 0: DefaultConcurrency
+	Concurrency int           // conversations at once over all BMCs, at most, silent ones not counted; 0: DefaultConcurrency
 	Log         *slog.Logger  // nil: silent
 
 	once   sync.Once

@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"syscall"
 	"time"
 
@@ -45,6 +46,7 @@ type conversation struct {
 	// What is asked now.
 	doing    string
 	began    time.Time // it was first sent
+	era      int       // of its network's level, then
 	end      time.Time // silence until then is too long
 	lastSent time.Time
 	sent     int // transmissions of it
@@ -73,6 +75,7 @@ func (v *conversation) ask(p phase, doing string, limit time.Duration) {
 	v.began = v.engine.now
 	v.end = v.began.Add(limit)
 	v.engine.unpark(v)
+	v.era = v.t.lan.era()
 }
 
 // transmitted notes that what is asked was sent, and that it is sent again after
@@ -80,9 +83,14 @@ func (v *conversation) ask(p phase, doing string, limit time.Duration) {
 func (v *conversation) transmitted(wait time.Duration) {
 	if v.sent++; v.sent > 1 {
 		v.engine.count.Repeated.Add(1)
+		// Those that lost a packet together must not send again together: of a burst
+		// that is too large for the network it is always the same that are lost.
+		wait += rand.N(wait/2 + 1)
 	}
 	v.lastSent, v.wait = v.engine.now, wait
-	if v.talking {
+	if v.keepsSlot() {
+		v.engine.unpark(v)
+	} else if v.talking {
 		wait = min(wait, v.engine.typical.wait(slotWait))
 	}
 	v.rearm(v.lastSent.Add(wait))
@@ -118,7 +126,9 @@ func (v *conversation) timeout() {
 		v.fail(v.silent())
 		return
 	}
-	v.engine.park(v)
+	if !v.keepsSlot() {
+		v.engine.park(v)
+	}
 	if again := v.lastSent.Add(v.wait); now.Before(again) {
 		v.rearm(again)
 		return

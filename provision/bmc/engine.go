@@ -27,10 +27,13 @@ type engine struct {
 	now     time.Time // of the event that is handled
 	targets map[netip.AddrPort]*target
 	timers  timers
-	waiting []*conversation // for one of the slots, in order
-	live    int             // conversations that are not over
-	talking int             // those that hold a slot
-	typical roundTrip       // of all BMCs
+	live    int       // conversations that are not over
+	talking int       // those that hold a slot
+	typical roundTrip // of all BMCs
+	// The networks that BMCs are on, with their names beside them.
+	lans    []*lan
+	names   []string
+	turn    int             // of the networks
 	socks   [2]*socketState // for IPv4 and IPv6, from the first use on
 	in      chan batch
 	stopped chan struct{} // closed when run ends
@@ -144,18 +147,6 @@ func (e *engine) expire() {
 	}
 }
 
-// admit starts conversations while there are slots.
-func (e *engine) admit() {
-	for e.talking < e.concurrency && len(e.waiting) > 0 {
-		v := e.waiting[0]
-		e.waiting[0] = nil
-		e.waiting = e.waiting[1:]
-		if v.phase == phaseWaiting {
-			v.login()
-		}
-	}
-}
-
 // begin queues v for its BMC's turn and then for a slot, in this order, so that
 // those who wait for a hung BMC hold no slot.
 func (e *engine) begin(v *conversation) {
@@ -163,7 +154,7 @@ func (e *engine) begin(v *conversation) {
 	addr := plain(v.ep.Address)
 	v.t = e.targets[addr]
 	if v.t == nil {
-		v.t = &target{addr: addr}
+		v.t = &target{addr: addr, lan: e.lanOf(v.ep.Network)}
 		e.targets[addr] = v.t
 	}
 	if v.t.current != nil {
@@ -171,7 +162,7 @@ func (e *engine) begin(v *conversation) {
 		return
 	}
 	v.t.current = v
-	e.waiting = append(e.waiting, v)
+	v.t.lan.waiting = append(v.t.lan.waiting, v)
 }
 
 // end gives back what v holds.
@@ -193,7 +184,7 @@ func (e *engine) pass(v *conversation) {
 		v.t.queue = v.t.queue[1:]
 		if next.phase == phaseWaiting {
 			v.t.current = next
-			e.waiting = append(e.waiting, next)
+			v.t.lan.waiting = append(v.t.lan.waiting, next)
 			return
 		}
 	}
@@ -212,6 +203,7 @@ func (e *engine) park(v *conversation) {
 	if v.talking {
 		v.talking = false
 		e.talking--
+		v.t.lan.talking--
 	}
 }
 
@@ -220,6 +212,7 @@ func (e *engine) unpark(v *conversation) {
 	if !v.talking {
 		v.talking = true
 		e.talking++
+		v.t.lan.talking++
 	}
 }
 

@@ -267,7 +267,7 @@ func TestSecondRAKP1Ignored(t *testing.T) {
 	e := c.start()
 	known := make(chan struct{})
 	e.post(func() { // it was quick before
-		e.targets[ep.Address] = &target{addr: ep.Address, rtt: roundTrip{mean: time.Millisecond}}
+		e.targets[ep.Address] = &target{addr: ep.Address, lan: e.lanOf(""), rtt: roundTrip{mean: time.Millisecond}}
 		close(known)
 	})
 	<-known

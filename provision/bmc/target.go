@@ -40,6 +40,7 @@ func (c *counters) stats() Stats {
 // target is what the engine knows of one BMC, also between conversations.
 type target struct {
 	addr    netip.AddrPort
+	lan     *lan
 	rtt     roundTrip
 	current *conversation // that has the turn
 	console *conversation // with an open serial console, whose session the others use
@@ -164,9 +165,15 @@ func (e *engine) setupReply(t *target, kind types.PayloadType, payload []byte) {
 		e.measured(t, e.now.Sub(s.at))
 	}
 	v := t.current
-	taken := v != nil && v.consoleID == s.consoleID && v.setupReply(*s, first, payload)
-	if taken {
-		return
+	if v != nil && v.consoleID == s.consoleID {
+		// The reply leads to the next question, and that moves what s points to.
+		asked, era, again := *s, v.era, s.at != v.began
+		if v.setupReply(asked, first, payload) {
+			if first {
+				t.lan.heard(era, e.now.Sub(asked.at), again)
+			}
+			return
+		}
 	}
 	e.count.Late.Add(1)
 	if id, ok := openedSession(kind, payload); ok && (v == nil || v.consoleID != s.consoleID || !v.uses(id)) &&

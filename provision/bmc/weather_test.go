@@ -5,6 +5,7 @@ import (
 	"net"
 	"net/netip"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -13,6 +14,11 @@ type weather struct {
 	loss  float64       // share of packets lost each way
 	twice float64       // share of packets doubled each way
 	delay time.Duration // of each reply
+	// carries is how many packets it carries at once, each for as long as delay:
+	// what is more is lost; 0: any number.
+	carries int
+	// narrow says which BMCs are behind what carries so few; nil: all.
+	narrow func(netip.AddrPort) bool
 	// frozen says which BMCs are never reached; nil: none.
 	frozen func(netip.AddrPort) bool
 	// forge returns packets that come before a reply; nil: none.
@@ -36,6 +42,7 @@ type badConn struct {
 	weather *weather
 	mu      sync.Mutex // guards random
 	random  *rand.Rand
+	carried atomic.Int64
 	late    chan datagram
 	done    chan struct{} // closed with the socket
 }
@@ -50,8 +57,10 @@ func (c *badConn) chance(share float64) bool {
 }
 
 // copies is how often a packet arrives.
-func (c *badConn) copies() int {
+func (c *badConn) copies(peer netip.AddrPort) int {
 	switch {
+	case c.full(peer):
+		return 0
 	case c.chance(c.weather.loss):
 		return 0
 	case c.chance(c.weather.twice):
@@ -60,13 +69,26 @@ func (c *badConn) copies() int {
 	return 1
 }
 
+// full takes a packet's room on the network, or says that there is none.
+func (c *badConn) full(peer netip.AddrPort) bool {
+	if c.weather.carries == 0 || c.weather.narrow != nil && !c.weather.narrow(peer) {
+		return false
+	}
+	if c.carried.Add(1) > int64(c.weather.carries) {
+		c.carried.Add(-1)
+		return true
+	}
+	time.AfterFunc(c.weather.delay, func() { c.carried.Add(-1) })
+	return false
+}
+
 func (c *badConn) send(out []datagram) (failed []datagram) {
 	var through []datagram
 	for _, d := range out {
 		if c.weather.frozen != nil && c.weather.frozen(d.peer) {
 			continue
 		}
-		for range c.copies() {
+		for range c.copies(d.peer) {
 			through = append(through, d)
 		}
 	}
@@ -87,7 +109,7 @@ func (c *badConn) read() {
 		}
 		for _, d := range got {
 			d.data = append([]byte(nil), d.data...)
-			for range c.copies() {
+			for range c.copies(d.peer) {
 				c.deliver(d)
 			}
 		}
