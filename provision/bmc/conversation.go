@@ -85,7 +85,7 @@ func (v *conversation) transmitted(wait time.Duration) {
 		v.engine.count.Repeated.Add(1)
 		// Those that lost a packet together must not send again together: of a burst
 		// that is too large for the network it is always the same that are lost.
-		wait += rand.N(wait/2 + 1)
+		wait += rand.N(wait/2+1) - wait/4
 	}
 	v.lastSent, v.wait = v.engine.now, wait
 	if v.keepsSlot() {

@@ -22,6 +22,7 @@ type Level struct {
 	before  float64 // share at the level before it was lowered
 	lowered bool    // since the last round
 	era     int     // times that it was lowered
+	known   bool    // a round has ended
 }
 
 const (
@@ -30,9 +31,13 @@ const (
 	// firstLevel is low enough for any network that BMCs are on, and a fraction of
 	// a second away from any level.
 	firstLevel = 32
-	// margin is by how much more than its own share a network may lose: a tenth lost
-	// each way is a fifth of all messages.
+	// margin is by how much more than its own share a network may lose: chance alone
+	// gives half of that in a round of a few dozen messages.
 	margin = 0.25
+	// firstOwn bounds what the first round may say of a network's own share, for the
+	// first level may be too much already. A tenth lost each way is a fifth of all
+	// messages.
+	firstOwn = 0.2
 	// mostOwn bounds what a network may be thought to lose by itself: more is
 	// congestion, or no network to bring machines up over.
 	mostOwn = 0.4
@@ -78,6 +83,9 @@ func (l *Level) Heard(era int, lost bool) {
 func (l *Level) round(share float64) {
 	lowered := l.lowered
 	l.lowered = false
+	if !l.known {
+		l.known, l.own = true, min(share, firstOwn)
+	}
 	switch {
 	case share <= l.own+margin:
 		l.own -= max(l.own-share, 0) / 4 // it may have become better
