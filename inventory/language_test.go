@@ -117,7 +117,7 @@ controller {
 	if n.Unit != 2 || n.Rack.Name != "r" || n.BMC.Port != 623 || n.BMC.Protocol != "ipmi" || n.Hardware.Disks[1].Size.Bytes != 8<<30 {
 		t.Errorf("n2 is %+v", n)
 	}
-	want := Settings{Concurrency: 64, BMCConcurrency: 32, Attempts: 3, BMCRestart: 45 * time.Second, Backoff: 10 * time.Second, HTTPPort: 8080,
+	want := Settings{Concurrency: 64, BMCConcurrency: 128, Attempts: 3, BMCRestart: 45 * time.Second, Backoff: 10 * time.Second, HTTPPort: 8080,
 		Deadlines: map[string]time.Duration{"enrolled": 5 * time.Minute}}
 	if diff := cmp.Diff(want, a.Settings); diff != "" {
 		t.Errorf("Settings (-want +got):\n%s", diff)

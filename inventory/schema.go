@@ -93,7 +93,7 @@ var topBlocks = []*blockSchema{
 		name: "controller", single: true, doc: "Limits of the controller.",
 		attrs: []attrSchema{
 			{name: "concurrency", kind: kindInt, def: "64", min: 1, max: 100000, doc: "Nodes being brought up at once."},
-			{name: "bmc_concurrency", kind: kindInt, def: "32", min: 1, max: 100000, doc: "BMC conversations at once."},
+			{name: "bmc_concurrency", kind: kindInt, def: "128", min: 1, max: 100000, doc: "BMC conversations at once, at most. Over IPMI each network on which BMCs are is asked for fewer while it loses packets by it."},
 			{name: "attempts", kind: kindInt, min: 1, max: 100, doc: "Tries of one transition before the node is failed. Default: 3, and for a boot that its BMC stands in the way of as many as its ladder has rungs."},
 			{name: "ladder", kind: kindStrings, oneOf: rungs, doc: "What is tried, in this order, until a node boots over the network: an override for one boot, or for every boot; the BMC's other protocol; a restart of the BMC; the node's PDU outlets off and on. What a node has no means for is left out. Default: the recipe of its make, by its hardware's vendor."},
 			{name: "bmc_restart", kind: kindDuration, def: "45s", doc: "How long a BMC that restarts is left alone before it is asked whether it is back."},

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"maps"
 	"net/netip"
 	"slices"
 
@@ -83,12 +84,24 @@ func (b *boards) by(n *inventory.Node, declared *inventory.BMC) (board, error) {
 		ep := redfish.Endpoint{Node: n.Name, Address: bmcAddress(declared), Username: user, Password: password, DeclaredAt: at}
 		return boardOf[redfish.Endpoint, *redfish.Session]{b.redfish, ep, redfishIdentity}, nil
 	}
-	ep := bmc.Endpoint{Node: n.Name, Address: bmcAddress(declared), Username: user, Password: password, DeclaredAt: at}
+	ep := bmc.Endpoint{Node: n.Name, Address: bmcAddress(declared), Username: user, Password: password, DeclaredAt: at,
+		Network: networkOf(b.cluster, declared.Address)}
 	return boardOf[bmc.Endpoint, *bmc.Session]{b.ipmi, ep, ipmiIdentity}, nil
 }
 
 func bmcAddress(b *inventory.BMC) netip.AddrPort {
 	return netip.AddrPortFrom(b.Address, uint16(b.Port))
+}
+
+// networkOf names the narrowest declared network that an address is on; "": none.
+func networkOf(c *inventory.Cluster, a netip.Addr) (name string) {
+	bits := -1
+	for _, n := range slices.Sorted(maps.Keys(c.Networks)) {
+		if cidr := c.Networks[n].CIDR; cidr.Contains(a) && cidr.Bits() > bits {
+			name, bits = n, cidr.Bits()
+		}
+	}
+	return name
 }
 
 // refusedLogin says that a BMC does not take the credential.
