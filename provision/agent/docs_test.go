@@ -61,7 +61,7 @@ func checksDocument(t *testing.T) string {
 	fmt.Fprint(&b, "## GPUs\n\n`firstlight-gpu` reads them through the driver's library (NVML), in a process of its own: a call that hangs or ends the process is a finding\n",
 		"(`gpu.hang`), and costs the rest of its own GPU and nothing else. What counts is read twice, a second apart, and the difference is judged. GPUs that\n",
 		"pass a check share a line; each that fails has its own. Beside these: `gpu.driver` (the library answers), `gpu.count` (as declared), `gpu.responds`\n",
-		"(every GPU on the bus answers the driver) and `gpu.confidential` (off). N is what the class has, by the inventory or else by its PCI id.\n\n",
+		"(every GPU on the bus answers the driver), `gpu.unread` (what a GPU that is lost or hangs left open) and `gpu.confidential` (off). N is what the class has, by the inventory or else by its PCI id.\n\n",
 		"| check | wanted | when it fails | source | needs |\n|---|---|---|---|---|\n")
 	for _, k := range burnin.HealthChecks() {
 		fmt.Fprintf(&b, "| `%s` | %s | %s | %s | %s |\n", k.Name, k.Wanted(), k.Meaning, cmp.Or(k.Source, "the datasheet of the GPU's class, or the inventory"), k.Needs)

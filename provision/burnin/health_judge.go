@@ -21,10 +21,26 @@ func JudgeHealth(h Health, c Class, onBus []string) []acceptance.Check {
 	if len(h.GPUs) == 0 {
 		return out // countCheck fails
 	}
+	left := gone{}
 	for _, k := range HealthChecks() {
-		out = append(out, k.judge(h, c)...)
+		out = append(out, k.judge(h, c, left)...)
 	}
-	return append(out, confinedCheck(h))
+	return append(append(out, left.checks(h)...), confinedCheck(h))
+}
+
+// gone counts, by index, the checks that could not be run of GPUs that are lost
+// or hang: told once for each GPU, they do not bury what is told of the others.
+type gone map[int][]judged
+
+func (g gone) checks(h Health) []acceptance.Check {
+	var out []acceptance.Check
+	for _, gpu := range h.GPUs {
+		if list := g[gpu.Index]; len(list) > 0 {
+			out = append(out, acceptance.Check{Name: "gpu.unread", Verdict: acceptance.NotRun, Reading: fmt.Sprintf("%d of its checks not run: %s", len(list), list[0].reading),
+				Threshold: "every check of every GPU", Source: "firstlight: what could not be read is not thereby in order", Part: gpu.part()})
+		}
+	}
+	return out
 }
 
 func libraryCheck(h Health) acceptance.Check {
@@ -153,17 +169,23 @@ type judged struct {
 }
 
 // judge judges all GPUs by one check.
-func (k HealthCheck) judge(h Health, c Class) []acceptance.Check {
+func (k HealthCheck) judge(h Health, c Class, left gone) []acceptance.Check {
 	var all []judged
 	for _, g := range h.GPUs {
-		all = append(all, k.judgeGPU(g, c, h.stuckOn(g.PCI)))
+		stuck := h.stuckOn(g.PCI)
+		j := k.judgeGPU(g, c, stuck)
+		if j.verdict == acceptance.NotRun && (stuck != "" || g.lost()) {
+			left[g.Index] = append(left[g.Index], j)
+			continue
+		}
+		all = append(all, j)
 	}
 	if k.Uniform {
 		k.compare(all)
 	}
 	source := cmp.Or(k.Source, c.source(k.Reads), "firstlight: of GPUs that it knows, by PCI id")
 	line := func(some []judged) acceptance.Check {
-		return acceptance.Check{Name: k.Name, Verdict: some[0].verdict, Reading: together(some), Threshold: some[0].threshold, Source: source, Part: parts(some, len(all))}
+		return acceptance.Check{Name: k.Name, Verdict: some[0].verdict, Reading: together(some), Threshold: some[0].threshold, Source: source, Part: parts(some, len(h.GPUs))}
 	}
 	var out []acceptance.Check
 	for _, verdict := range []acceptance.Verdict{acceptance.Pass, acceptance.NotApplicable} {

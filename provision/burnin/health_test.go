@@ -216,6 +216,9 @@ func TestHealthOneGone(t *testing.T) {
 			t.Errorf("with a call that hangs on GPU 3: %+v; want not-run", c)
 		}
 	}
+	if got := off(judge(h)); len(got) != 2 {
+		t.Errorf("with a call that hangs on GPU 3: %+v; want the hang, and one line for what was not run", got)
+	}
 	if hang != 1 {
 		t.Errorf("%d lines gpu.hang; want 1", hang)
 	}
