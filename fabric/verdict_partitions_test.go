@@ -50,22 +50,22 @@ func TestWrongPartition(t *testing.T) {
 	}{
 		"healthy": {func(w *world) {}, nil},
 		"fuller than declared in default": {func(w *world) { w.setKeys("hnode001", 0xffff, 0x8001) },
-			[]string{"warning: hnode001 ibn[1-8] are a full member of partition \"default\" (0x7fff), declared limited (nodes.hcl:29); ibn1 has P_Key table 0xffff, 0x8001: correct the partitions of hnode001 " + change}},
+			[]string{"warning: hnode001 ibn[1-8] are a full member of partition \"default\" (0x7fff), declared limited (nodes.hcl:30); ibn1 has P_Key table 0xffff, 0x8001: correct the partitions of hnode001 " + change}},
 		"exchanged tenant": {func(w *world) { w.setKeys("hnode003", 0x7fff, 0x8001) },
-			[]string{"error: hnode003 ibn[1-8] are in partition \"a\" (0x0001), which is declared without it (nodes.hcl:29); ibn[1-8] are not in partition \"b\" (0x0002) (nodes.hcl:29); ibn1 has P_Key table 0x7fff, 0x8001: correct the partitions of hnode003 " + change}},
+			[]string{"error: hnode003 ibn[1-8] are in partition \"a\" (0x0001), which is declared without it (nodes.hcl:30); ibn[1-8] are not in partition \"b\" (0x0002) (nodes.hcl:30); ibn1 has P_Key table 0x7fff, 0x8001: correct the partitions of hnode003 " + change}},
 		"one adapter limited": {func(w *world) { w.ca["hnode004 ibn5"].Ports[0].PKeys = []uint16{0x7fff, 0x0002} },
-			[]string{"error: hnode004 ibn5 is a limited member of partition \"b\" (0x0002), declared full (nodes.hcl:29); ibn5 has P_Key table 0x7fff, 0x0002: correct the partitions of hnode004 " + change}},
+			[]string{"error: hnode004 ibn5 is a limited member of partition \"b\" (0x0002), declared full (nodes.hcl:30); ibn5 has P_Key table 0x7fff, 0x0002: correct the partitions of hnode004 " + change}},
 		"empty table": {func(w *world) { w.setKeys("hnode001") },
-			[]string{"error: hnode001 ibn[1-8] are not in partition \"a\" (0x0001) (nodes.hcl:29); ibn[1-8] are not in partition \"default\" (0x7fff) (nodes.hcl:29); ibn1 has an empty P_Key table: correct the partitions of hnode001 " + change}},
+			[]string{"error: hnode001 ibn[1-8] are not in partition \"a\" (0x0001) (nodes.hcl:30); ibn[1-8] are not in partition \"default\" (0x7fff) (nodes.hcl:30); ibn1 has an empty P_Key table: correct the partitions of hnode001 " + change}},
 		"nobody is in one": {func(w *world) { w.setKeys("hnode[003-008]", 0x7fff) },
-			[]string{"error: 6 of 6 nodes are not in partition \"b\" (0x0002) (nodes.hcl:29); hnode003 ibn1 has P_Key table 0x7fff: correct the partition " + change}},
+			[]string{"error: 6 of 6 nodes are not in partition \"b\" (0x0002) (nodes.hcl:30); hnode003 ibn1 has P_Key table 0x7fff: correct the partition " + change}},
 		"everybody is where nobody should be, and one is not where it should": {func(w *world) {
 			w.setKeys("hnode[001-002]", 0x7fff, 0x8001, 0x8009)
 			w.setKeys("hnode[003-008]", 0x7fff, 0x8002, 0x8009)
 			w.setKeys("hnode005", 0x7fff, 0x8009)
 		}, []string{
 			"warning: 8 of 8 nodes are in partition 0x0009, which is not declared; hnode001 ibn1 has P_Key table 0x7fff, 0x8001, 0x8009: correct the partition " + change,
-			"error: hnode005 ibn[1-8] are not in partition \"b\" (0x0002) (nodes.hcl:29); ibn1 has P_Key table 0x7fff, 0x8009: correct the partitions of hnode005 " + change}},
+			"error: hnode005 ibn[1-8] are not in partition \"b\" (0x0002) (nodes.hcl:30); ibn1 has P_Key table 0x7fff, 0x8009: correct the partitions of hnode005 " + change}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			w := keyed(t, slices.Clone(tenant)...)

@@ -434,7 +434,8 @@ func TestResultTooLarge(t *testing.T) {
 	write(t, string(a.FS), "proc/cpuinfo", "model name : "+strings.Repeat("x", maxResult)+"\n")
 	start(t, a)
 	got, err := h.Do(soon(t), "n1", "b1", api.Job{ID: "j", Kind: api.JobInspect})
-	if err != nil || got.Inspection != nil || !strings.Contains(got.Error, "413 Request Entity Too Large: message is longer than 8388608 bytes") {
+	want := fmt.Sprintf("413 Request Entity Too Large: message is longer than %d bytes", maxResult)
+	if err != nil || got.Inspection != nil || !strings.Contains(got.Error, want) {
 		t.Errorf("Do = %.300q, %v; want the reason", got.Error, err)
 	}
 }
