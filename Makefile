@@ -70,7 +70,7 @@ test: test-deps build $(TEST_KERNEL) ## every test that needs no GPU: foreign pe
 .PHONY: check
 check: ## gofmt, vet, staticcheck, generated files, import rules, race detector
 	@out=$$(gofmt -l $$(git ls-files '*.go')); [ -z "$$out" ] || { echo "gofmt would change: $$out"; exit 1; }
-	$(GO) vet ./... && $(GO) vet -tags bench ./cmd/firstlight ./provision/bmc ./internal/ibsimtest && $(GO) vet -tags gpu ./provision/burnin/cuda
+	$(GO) vet ./... && $(GO) vet -tags bench ./cmd/firstlight ./provision/bmc ./provision/burnin/nvml ./internal/ibsimtest && $(GO) vet -tags gpu ./provision/burnin/cuda
 	$(GO) tool staticcheck ./...
 	$(GO) mod tidy -diff
 	$(GO) generate ./...
@@ -102,6 +102,10 @@ bench-fabric: test-deps ## fabrics of 6,128 and 16,384 adapters read from ibsim,
 .PHONY: bench-bmc
 bench-bmc: test-deps ## power states of 1,000 and 10,000 BMCs, against FreeIPMI's ipmipower; bad networks; figures of docs/measured.md
 	$(if $(ROOT),sudo) env PATH="$$PATH" FIRSTLIGHT_BENCH_ROUNDS="$(FIRSTLIGHT_BENCH_ROUNDS)" $(GO) test -tags bench -count=1 -v -timeout 30m ./provision/bmc -run '^TestBench'
+
+.PHONY: bench-check
+bench-check: test-deps build ## the agent's checks of a node with eight GPUs of a stand-in, one of them hung too; figures of docs/measured.md
+	FIRSTLIGHT_AGENT="$(CURDIR)/bin/firstlight-agent" $(GO) test -tags bench -count=1 -v ./provision/burnin/nvml -run '^TestBenchCheck$$'
 
 # The kernels of the CUDA worker, compiled to PTX: KERNEL:ARCHITECTURE:ISA. The
 # driver of the node translates it for the GPU that it finds.
