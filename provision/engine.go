@@ -322,8 +322,10 @@ func (e *Engine) attempt(ctx context.Context, n *inventory.Node, act Action) {
 }
 
 // deadline of one attempt at a proof.
-func (e *Engine) deadline(proof State) time.Duration {
-	if d, ok := e.Want.Cluster.Settings.Deadlines[string(proof)]; ok && d > 0 {
+func (e *Engine) deadline(proof State) time.Duration { return deadlineFor(e.Want.Cluster, proof) }
+
+func deadlineFor(c *inventory.Cluster, proof State) time.Duration {
+	if d, ok := c.Settings.Deadlines[string(proof)]; ok && d > 0 {
 		return d
 	}
 	st, _ := StageOf(proof)
