@@ -197,7 +197,7 @@ func (t *turns) waiting(node string) string {
 
 // loadFor is what a node is to the budgets while it boots.
 func (e *Engine) loadFor(n *inventory.Node) pacing.Load {
-	return loadOf(n, settleOf(e.Want.Cluster))
+	return loadOf(e.Want.Cluster, n, e.node(n.Name), settleOf(e.Want.Cluster))
 }
 
 // settleOf is how long a node counts as starting unless its agent calls home.
@@ -242,8 +242,9 @@ func (e *Engine) takeUpTurns() {
 
 func (t *turns) takeUp(c *inventory.Cluster, known Known) {
 	for _, n := range c.Nodes {
-		if at, starting := startingFrom(known.Node(n.Name), t.now()); starting {
-			t.began(loadOf(n, settleOf(c)), at)
+		k := known.Node(n.Name)
+		if at, starting := startingFrom(k, t.now()); starting {
+			t.began(loadOf(c, n, k, settleOf(c)), at)
 		}
 	}
 }

@@ -49,7 +49,7 @@ func (s *site) startsOf(ctx context.Context, op string) (*provision.Starts, erro
 	if err != nil {
 		return nil, err
 	}
-	starts.TakeUp(s.Cluster, known)
+	starts.TakeUp(known)
 	return starts, nil
 }
 
