@@ -123,7 +123,7 @@ func (ev *evaluator) settings() Settings {
 		Concurrency: get[int](in, "concurrency"), BMCConcurrency: get[int](in, "bmc_concurrency"),
 		Attempts: cmp.Or(get[int](in, "attempts"), defaultAttempts), Backoff: get[Duration](in, "backoff").Duration,
 		Deadlines: get[map[string]time.Duration](in, "deadlines"), PowerOnRate: get[float64](in, "power_on_rate"),
-		PowerOnSettle: get[Duration](in, "power_on_settle").Duration, HTTPPort: get[int](in, "http_port"),
+		PowerOnSettle: get[Duration](in, "power_on_settle").Duration, PowerMeasured: get[string](in, "power_basis") == "measured", HTTPPort: get[int](in, "http_port"),
 	}
 }
 

@@ -68,6 +68,7 @@ type Settings struct {
 	Deadlines        map[string]time.Duration // by lifecycle state to be entered; absent: the lifecycle table's default
 	PowerOnRate      float64                  // nodes switched on per second; 0: no limit
 	PowerOnSettle    time.Duration            // how long a node counts as starting unless its agent calls home; 0: the longest deadline of a boot
+	PowerMeasured    bool                     // what a node draws while it starts is what its BMC has measured, rather than the nameplate
 	HTTPPort         int                      // boot and agent HTTP service
 }
 

@@ -11,6 +11,7 @@ func TestPowerOn(t *testing.T) {
 controller {
   power_on_rate   = 0.5
   power_on_settle = "90s"
+  power_basis     = "measured"
 }
 feed "f" {
   for_each        = toset(["west", "east"])
@@ -25,7 +26,7 @@ rack "a01" {
 	if c == nil || len(diags) > 0 {
 		t.Fatal(text(t, src, diags))
 	}
-	if s := c.Settings; s.PowerOnRate != 0.5 || s.PowerOnSettle != 90*time.Second {
+	if s := c.Settings; s.PowerOnRate != 0.5 || s.PowerOnSettle != 90*time.Second || !s.PowerMeasured {
 		t.Errorf("rate %g, settle %s", s.PowerOnRate, s.PowerOnSettle)
 	}
 	a := c.Racks["a01"]
@@ -33,7 +34,7 @@ rack "a01" {
 		t.Errorf("%+v", a)
 	}
 	none := write(t, map[string]string{"n.hcl": `rack "a01" {}`})
-	if c, src, diags := Load(none, Options{Env: noEnv}); c == nil || c.Settings.PowerOnRate != 0 || c.Settings.PowerOnSettle != 0 || c.Racks["a01"].PowerOnBudget.Watts != 0 {
+	if c, src, diags := Load(none, Options{Env: noEnv}); c == nil || c.Settings.PowerOnRate != 0 || c.Settings.PowerOnSettle != 0 || c.Settings.PowerMeasured || c.Racks["a01"].PowerOnBudget.Watts != 0 {
 		t.Errorf("without limits: %+v, %s", c, text(t, src, diags))
 	}
 }

@@ -101,6 +101,7 @@ var topBlocks = []*blockSchema{
 			{name: "deadlines", kind: kindDeadlines, doc: "Time allowed to enter a lifecycle state, by its name. A state not named keeps the lifecycle table's default."},
 			{name: "power_on_rate", kind: kindNumber, max: 100000, doc: "Nodes switched on per second, at most; 0.5 is one every two seconds. Without it, no such limit."},
 			{name: "power_on_settle", kind: kindDuration, doc: "How long a node that was switched on counts against power-on budgets where its agent does not call home sooner. Default: the longer of the deadlines of `enrolled` and `provisioned`."},
+			{name: "power_basis", kind: kindString, def: "nameplate", oneOf: []string{"nameplate", "measured"}, doc: "What a node that starts counts against power-on budgets: `nameplate`, the `power` of its hardware; or `measured`, the most that its BMC has measured from a power-on to the agent's call, never less than half the nameplate, and the nameplate until a start of the node was watched."},
 			{name: "http_port", kind: kindInt, def: "8080", min: 1, max: 65535, doc: "TCP port of the boot and agent service."},
 		},
 	},

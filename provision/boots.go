@@ -184,6 +184,7 @@ func (e *Engine) agentAnswers(ctx context.Context, name string, known Node) bool
 func (e *Engine) homecoming(ctx context.Context, n *inventory.Node, boot BootRecord, root string) (Node, error) {
 	waiting, stop := context.WithCancel(ctx)
 	defer stop()
+	drawn := e.watchDraw(waiting, n, boot)
 	known := e.node(n.Name)
 	if boot.Via == viaAgentReboot && known.Boot.Home == nil && known.Previous != nil {
 		previous := known.Previous.ID
@@ -218,7 +219,7 @@ func (e *Engine) homecoming(ctx context.Context, n *inventory.Node, boot BootRec
 	if known.Boot == nil || known.Boot.ID != boot.ID {
 		return known, errors.New("the node booted again by itself before its agent called home")
 	}
-	return known, nil
+	return known, drawn(ctx)
 }
 
 // told is the node's own word that this boot failed, if it gave one.

@@ -90,6 +90,7 @@ type Engine struct {
 	Baseboard Baseboard
 	Other     Baseboard // BMCs by the other protocol declared for them; nil: none is
 	Recovery  Recovery
+	Meter     Meter // nil: no BMC is asked what its node draws
 	Agents    Agents
 	Fabric    Fabric                                  // nil: no node that declares an HCA is validated
 	Signer    func(acceptance.Record) ([]byte, error) // the signed record
@@ -99,6 +100,9 @@ type Engine struct {
 	Now       func() time.Time
 	NewID     func() string // fresh identity of a boot
 	Watch     func(Update)  // called in journal order; must not block
+	// MeterEvery is the time between two readings of the power of a node that starts;
+	// 0: ten seconds.
+	MeterEvery time.Duration
 	// Console is the last lines that a node's serial console showed, which a failed
 	// boot is told with; nil: nobody looks at consoles.
 	Console func(node string) []string
@@ -248,7 +252,8 @@ func (e *Engine) resume(plan Plan) {
 		for _, a := range e.known.Node(step.Name).Pending(e.Now()) {
 			e.acts[step.Name] = a
 			if n := e.nodes[step.Name]; n != nil && step.Wave > 0 {
-				e.turns.expect(e.loadFor(n))
+				c := e.Want.Cluster
+				e.turns.expect(loadOf(c, n, e.known.Node(n.Name), settleOf(c)))
 			}
 		}
 	}
@@ -322,8 +327,10 @@ func (e *Engine) attempt(ctx context.Context, n *inventory.Node, act Action) {
 }
 
 // deadline of one attempt at a proof.
-func (e *Engine) deadline(proof State) time.Duration {
-	if d, ok := e.Want.Cluster.Settings.Deadlines[string(proof)]; ok && d > 0 {
+func (e *Engine) deadline(proof State) time.Duration { return deadlineFor(e.Want.Cluster, proof) }
+
+func deadlineFor(c *inventory.Cluster, proof State) time.Duration {
+	if d, ok := c.Settings.Deadlines[string(proof)]; ok && d > 0 {
 		return d
 	}
 	st, _ := StageOf(proof)

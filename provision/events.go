@@ -13,6 +13,7 @@ const (
 	EventStart      = "start"      // StartData: a recorded plan step begins
 	EventAttempt    = "attempt"    // AttemptData: an activity is about to act
 	EventPowered    = "powered"    // PoweredData: a power action was carried out and read back
+	EventMeasured   = "measured"   // MeasuredData: the most that the node drew while it started
 	EventOverride   = "override"   // OverrideData: a boot override was set and read back
 	EventSeen       = "seen"       // SeenData: a step of the boot path was seen on the wire
 	EventHello      = "hello"      // HelloData: the agent of the current boot used its token
@@ -34,7 +35,7 @@ const (
 
 // NodeEvents lists the kinds that are about one node.
 func NodeEvents() []string {
-	return []string{EventStart, EventAttempt, EventPowered, EventOverride, EventSeen, EventHello, EventRebooted, EventClimb, EventClimbed, EventBurned, EventPassed,
+	return []string{EventStart, EventAttempt, EventPowered, EventMeasured, EventOverride, EventSeen, EventHello, EventRebooted, EventClimb, EventClimbed, EventBurned, EventPassed,
 		EventMissed, EventRefused, EventQuarantine, EventRelease, EventMaintain, EventReturn, EventForget}
 }
 
@@ -77,6 +78,13 @@ type PoweredData struct {
 	// Detour, of a status, says by which protocol the BMC was asked instead of the
 	// declared one, and why.
 	Detour string `json:"detour,omitempty"`
+}
+
+// MeasuredData is the highest reading of what a node drew between its power-on and
+// its agent's call.
+type MeasuredData struct {
+	Watts     int64 `json:"watts"`
+	Nameplate int64 `json:"nameplate"` // that was declared then
 }
 
 // OverrideData is a boot override that the BMC read back as set.

@@ -72,6 +72,8 @@ func sample(n Node, kind string) any {
 		return AttemptData{Boot: &BootID{ID: "again"}}
 	case EventPowered:
 		return PoweredData{Op: "on", Power: "on"}
+	case EventMeasured:
+		return MeasuredData{Watts: 4000, Nameplate: 10200}
 	case EventPassed:
 		return PassedData{Proof: want, Evidence: "sha256:e"}
 	case EventMissed:

@@ -49,6 +49,7 @@ var rules = []Rule{
 	{EventStart, []class{working, done, stopped}, "drops the proofs to be sought anew, returns to the last state still proven, and seeks the first missing proof", onStart},
 	{EventAttempt, []class{working}, "counts the attempt; a boot attempt becomes the node's current boot", onAttempt},
 	{EventPowered, []class{working, done, stopped, held, untouched}, "records the power state that was read back", onPowered},
+	{EventMeasured, []class{working, done, stopped, held, untouched}, "keeps what its BMC has measured it to draw while it starts, the highest under one nameplate", onMeasured},
 	{EventOverride, []class{working, done}, "notes that the current boot's override was read back", onOverride},
 	{EventSeen, []class{working, done}, "adds a step to the current boot", onSeen},
 	{EventHello, []class{working, done}, "admits the agent of the current boot, once", onHello},
@@ -167,6 +168,14 @@ func onPowered(n *Node, ev Event, now time.Time) ([]Action, error) {
 		n.Boot.Off = ev.Time
 	}
 	return nil, nil
+}
+
+func onMeasured(n *Node, ev Event, _ time.Time) ([]Action, error) {
+	d, err := decode[MeasuredData](ev)
+	if err == nil && (n.Drawn == nil || n.Drawn.Nameplate != d.Nameplate || n.Drawn.Watts < d.Watts) {
+		n.Drawn = &d
+	}
+	return nil, err
 }
 
 func onSeen(n *Node, ev Event, now time.Time) ([]Action, error) {

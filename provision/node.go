@@ -15,6 +15,7 @@ type Node struct {
 	Since    time.Time       `json:"since"`            // when it entered State
 	Active   bool            `json:"active"`           // a plan step is being carried out
 	Power    string          `json:"power"`            // last confirmed: on, off, or "" when never read
+	Drawn    *MeasuredData   `json:"drawn,omitempty"`  // what it was measured to draw while it starts; nil: it was not
 	Detour   string          `json:"detour,omitempty"` // by which protocol its BMC was asked instead of the declared one, and why
 	Proofs   map[State]Proof `json:"proofs"`
 	Attempts map[State]int   `json:"attempts"`         // tries of each proof since the step started

@@ -93,7 +93,7 @@ func MakePlan(want Want, have Known, targets []*inventory.Node, now time.Time) P
 	if targets == nil {
 		p.Nodes = append(p.Nodes, planRemovals(want.Cluster, have)...)
 	}
-	p.pace(want)
+	p.pace(want, have)
 	p.summarise(want.Cluster)
 	return p
 }

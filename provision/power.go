@@ -15,6 +15,9 @@ type Wave struct {
 	Nodes []string      `json:"nodes"`
 	Watts int64         `json:"watts"` // that they draw together
 	Draws []pacing.Draw `json:"draws"` // of the racks and feeds with a power-on budget
+	// Measured is how many of them count what their BMC has measured, where the
+	// controller declares that; the others count their nameplate. Null: all do.
+	Measured *int `json:"measured,omitempty"`
 }
 
 // watts rounds what is declared to whole watts.
@@ -46,12 +49,10 @@ func circuits(c *inventory.Cluster) []pacing.Circuit {
 	return out
 }
 
-// loadOf is what a node is to the budgets while it starts.
-func loadOf(n *inventory.Node, settle time.Duration) pacing.Load {
+// loadOf is what a node, of which this is known, is to the budgets while it starts.
+func loadOf(c *inventory.Cluster, n *inventory.Node, k Node, settle time.Duration) pacing.Load {
 	l := pacing.Load{Node: n.Name, Settle: settle}
-	if n.Hardware != nil {
-		l.Watts = watts(n.Hardware.Power)
-	}
+	l.Watts, _ = drawOf(c, n, k)
 	if n.Rack != nil {
 		l.Circuits = append(l.Circuits, rackCircuit(n.Rack))
 		for _, f := range n.Rack.Feeds {
@@ -62,7 +63,7 @@ func loadOf(n *inventory.Node, settle time.Duration) pacing.Load {
 }
 
 // pace puts the nodes that a plan switches on into waves.
-func (p *Plan) pace(want Want) {
+func (p *Plan) pace(want Want, have Known) {
 	limits := circuits(want.Cluster)
 	if len(limits) == 0 {
 		return
@@ -72,15 +73,22 @@ func (p *Plan) pace(want Want) {
 	for i := range p.Nodes {
 		if s := &p.Nodes[i]; s.switchedOn {
 			steps[s.Name] = s
-			loads = append(loads, loadOf(s.node, 0))
+			loads = append(loads, loadOf(want.Cluster, s.node, have.Node(s.Name), 0))
 		}
 	}
 	waves, never := pacing.Waves(limits, loads)
 	for i, w := range waves {
-		p.Waves = append(p.Waves, Wave{Nodes: w.Nodes, Watts: w.Watts, Draws: w.Draws})
+		wave := Wave{Nodes: w.Nodes, Watts: w.Watts, Draws: w.Draws}
+		if want.Cluster.Settings.PowerMeasured {
+			wave.Measured = new(int)
+		}
 		for _, name := range w.Nodes {
 			steps[name].Wave = i + 1
+			if _, measured := drawOf(want.Cluster, steps[name].node, have.Node(name)); measured {
+				*wave.Measured++
+			}
 		}
+		p.Waves = append(p.Waves, wave)
 	}
 	for name, err := range never {
 		steps[name].Reasons = append(steps[name].Reasons, fmt.Sprintf("it will not be switched on: %v", err))

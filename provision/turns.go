@@ -26,6 +26,7 @@ type turns struct {
 	again    *time.Timer              // asks the scheduler again
 	interval time.Duration            // least time between two power actions
 	sent     time.Time                // when the last one is sent
+	next     time.Time                // when the next of those that wait may be let go at the latest; zero: nobody knows
 }
 
 // turnOf is how it stands with a node that asked.
@@ -149,6 +150,7 @@ func (t *turns) settled(node string) {
 // admit lets go whom the scheduler lets. t.mu is held.
 func (t *turns) admit() {
 	nodes, next := t.sched.Admit(t.now())
+	t.next = next
 	for _, n := range nodes {
 		turn := t.has[n]
 		turn.come = true
@@ -195,11 +197,15 @@ func (t *turns) waiting(node string) string {
 
 // loadFor is what a node is to the budgets while it boots.
 func (e *Engine) loadFor(n *inventory.Node) pacing.Load {
-	settle := e.Want.Cluster.Settings.PowerOnSettle
-	if settle == 0 {
-		settle = max(e.deadline(Enrolled), e.deadline(Provisioned))
+	return loadOf(e.Want.Cluster, n, e.node(n.Name), settleOf(e.Want.Cluster))
+}
+
+// settleOf is how long a node counts as starting unless its agent calls home.
+func settleOf(c *inventory.Cluster) time.Duration {
+	if settle := c.Settings.PowerOnSettle; settle > 0 {
+		return settle
 	}
-	return loadOf(n, settle)
+	return max(deadlineFor(c, Enrolled), deadlineFor(c, Provisioned))
 }
 
 // startingFrom is since when a node counts as starting by what the journal says,
@@ -231,10 +237,14 @@ func startingFrom(k Node, now time.Time) (since time.Time, starting bool) {
 // takeUpTurns counts the nodes that are starting by what the journal says.
 func (e *Engine) takeUpTurns() {
 	e.turns = newTurns(e.Want.Cluster, e.Now)
-	for _, n := range e.Want.Cluster.Nodes {
-		k := e.known.Node(n.Name)
-		if at, starting := startingFrom(k, e.Now()); starting {
-			e.turns.began(e.loadFor(n), at)
+	e.turns.takeUp(e.Want.Cluster, e.known)
+}
+
+func (t *turns) takeUp(c *inventory.Cluster, known Known) {
+	for _, n := range c.Nodes {
+		k := known.Node(n.Name)
+		if at, starting := startingFrom(k, t.now()); starting {
+			t.began(loadOf(c, n, k, settleOf(c)), at)
 		}
 	}
 }

@@ -18,6 +18,8 @@ import (
 type meter struct {
 	room int // a self test takes until so many are in theirs, or none is left to come
 
+	until func(node string) bool // and until this; nil: no more
+
 	mu       sync.Mutex
 	nodes    int // that will be switched on
 	starting map[string]bool
@@ -53,7 +55,7 @@ func (m *meter) started(node string) {
 
 func (m *meter) selfTest(node string) {
 	for range 2000 {
-		if m == nil || m.passed(node) {
+		if m == nil || m.passed(node) && (m.until == nil || m.until(node)) {
 			return
 		}
 		time.Sleep(2 * time.Millisecond)
@@ -217,7 +219,7 @@ func TestPowerOnRate(t *testing.T) {
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
 	for _, n := range r.want.Cluster.Nodes {
-		err := turns.send(ctx, loadOf(n, time.Hour), func() error { sent++; return nil })
+		err := turns.send(ctx, loadOf(r.want.Cluster, n, NewNode(n.Name), time.Hour), func() error { sent++; return nil })
 		if (err == nil) != (n.Name == "n1") {
 			t.Errorf("%s: %v", n.Name, err)
 		}

@@ -203,7 +203,7 @@ func (a *app) carryOut(ctx context.Context, s *site, e *provision.Engine, plan p
 	if err := boards.credentials.readable(plan); err != nil {
 		return fmt.Errorf("%w; nothing was done", err)
 	}
-	e.Baseboard, e.Other, e.Recovery = boards, boards.byOther(), boards
+	e.Baseboard, e.Other, e.Recovery, e.Meter = boards, boards.byOther(), boards, boards
 	reader, err := a.newFabricReader(s, e.Log)
 	if err != nil {
 		return err

@@ -97,6 +97,24 @@ func (b *boards) sensors(ctx context.Context, n *inventory.Node) (out nodeSensor
 	return out, err
 }
 
+// Watts implements provision.Meter. By IPMI it is one question: all sensors would be
+// hundreds.
+func (b *boards) Watts(ctx context.Context, n *inventory.Node) (float64, error) {
+	var now *float64
+	err := b.rich(ctx, n, func(s *bmc.Session) (err error) {
+		now, err = s.Watts(ctx)
+		return err
+	}, func(s *redfish.Session) error {
+		got, err := s.Sensors(ctx)
+		now = got.Watts
+		return err
+	})
+	if err != nil || now == nil {
+		return 0, err
+	}
+	return *now, nil
+}
+
 func ipmiSensors(got bmc.Sensors) nodeSensors {
 	out := nodeSensors{Inlet: got.Inlet, Watts: got.Watts}
 	for _, r := range got.Readings {

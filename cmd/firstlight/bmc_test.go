@@ -147,3 +147,23 @@ func TestNodesAndDir(t *testing.T) {
 		}
 	}
 }
+
+// TestBoardsMeasure: what a node draws, by either protocol; one whose BMC does not
+// listen is an error and not a node that draws nothing.
+func TestBoardsMeasure(t *testing.T) {
+	r := newBMCSite(t)
+	s := loadSite(t, r.dir)
+	boards, err := s.newBoards(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer boards.Close()
+	for name, want := range map[string]float64{"i1": 5120, "r1": 612} {
+		if got, err := boards.Watts(t.Context(), s.Cluster.Node(name)); got != want || err != nil {
+			t.Errorf("%s draws %g W, %v; want %g", name, got, err, want)
+		}
+	}
+	if got, err := boards.Watts(t.Context(), s.Cluster.Node("i2")); err == nil {
+		t.Errorf("i2 draws %g W without an answer", got)
+	}
+}

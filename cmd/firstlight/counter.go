@@ -55,6 +55,14 @@ func (c *counter) text() string {
 	return fmt.Sprintf("%s; %d to go", strings.Join(parts, ", "), c.all-c.done)
 }
 
+// say writes a line of its own, above the counts.
+func (c *counter) say(text string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.clear()
+	fmt.Fprintln(c.app.stderr, text)
+}
+
 // clear takes the line off the terminal.
 func (c *counter) clear() {
 	if c.on {

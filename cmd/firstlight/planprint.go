@@ -137,7 +137,7 @@ func printWaves(w io.Writer, waves []provision.Wave) {
 			fmt.Fprintf(w, "  %d more waves (-json names them)\n", len(waves)-i)
 			break
 		}
-		fmt.Fprintf(w, "  wave %d: %s, %s", i+1, foldWithin(wave.Nodes), kilowatts(wave.Watts))
+		fmt.Fprintf(w, "  wave %d: %s, %s%s", i+1, foldWithin(wave.Nodes), kilowatts(wave.Watts), basis(wave))
 		if len(wave.Draws) > 0 {
 			full := slices.MaxFunc(wave.Draws, func(a, b pacing.Draw) int {
 				return cmp.Compare(float64(a.Watts)/float64(a.Budget), float64(b.Watts)/float64(b.Budget))
@@ -151,6 +151,20 @@ func printWaves(w io.Writer, waves []provision.Wave) {
 		fmt.Fprintln(w)
 	}
 	fmt.Fprintln(w)
+}
+
+// basis says by what the draw of a wave is known; "" where all are nameplates
+// because nothing else is declared.
+func basis(w provision.Wave) string {
+	switch {
+	case w.Measured == nil:
+		return ""
+	case *w.Measured == 0:
+		return " by nameplate"
+	case *w.Measured == len(w.Nodes):
+		return " as measured"
+	}
+	return fmt.Sprintf(" with %d of %d as measured", *w.Measured, len(w.Nodes))
 }
 
 func kilowatts(w int64) string { return fmt.Sprintf("%gkW", float64(w)/1000) }

@@ -136,3 +136,22 @@ func TestAlike(t *testing.T) {
 		t.Errorf("shown %d nodes, then %q; want 100, then %q", shown, b.String(), want)
 	}
 }
+
+// TestPrintWavesBasis: a plan says by what it knows the draw of its waves.
+func TestPrintWavesBasis(t *testing.T) {
+	var out strings.Builder
+	wave := func(measured *int) provision.Wave {
+		return provision.Wave{Nodes: []string{"n1", "n2"}, Watts: 12500, Measured: measured}
+	}
+	printWaves(&out, []provision.Wave{wave(nil), wave(new(0)), wave(new(1)), wave(new(2))})
+	want := `Switched on in 4 waves, each once the nodes before it have started:
+  wave 1: n[1-2], 12.5kW
+  wave 2: n[1-2], 12.5kW by nameplate
+  wave 3: n[1-2], 12.5kW with 1 of 2 as measured
+  wave 4: n[1-2], 12.5kW as measured
+
+`
+	if out.String() != want {
+		t.Errorf("waves\n%swant\n%s", out.String(), want)
+	}
+}

@@ -31,9 +31,12 @@ func (a *app) powerCommand() *cobra.Command {
 		Short: "Read or change power through the BMCs",
 		Long: `Read or change the power of nodes through their BMCs. Every change is read
 back. All but status need -target: no node is disrupted that was not named.
+Where the inventory declares power-on budgets or a power_on_rate, on and cycle
+keep them: each node waits for its turn, and what it waits for is said.
 A BMC that is declared by two protocols is asked by the second what it does not
 answer by the first, and that is said.
-Exits 1 when a BMC did not answer or did not do as told.`,
+Exits 1 when a BMC did not answer or did not do as told, and 130 when it was
+interrupted before all nodes had their turn.`,
 		Example: `  firstlight power status racks/a
   firstlight power cycle -target hnode017 racks/a
   firstlight power off -target 'hnode[001-064]' racks/a`,
@@ -79,14 +82,23 @@ func (a *app) power(ctx context.Context, op, dir string) error {
 		return err
 	}
 	defer boards.Close()
-	shown := a.newCounter(len(nodes))
-	rows := powerAll(ctx, boards, nodes, op, s.Cluster.Settings.BMCConcurrency, shown)
+	starts, err := s.startsOf(ctx, op)
+	if err != nil {
+		return err
+	}
+	atOnce, shown := s.Cluster.Settings.BMCConcurrency, a.newCounter(len(nodes))
+	var rows []powerRow
+	if starts != nil {
+		rows = powerInTurn(ctx, boards, starts, nodes, op, atOnce, shown)
+	} else {
+		rows = powerAll(ctx, boards, nodes, op, atOnce, shown)
+	}
 	shown.clear()
 	return a.printPower(rows)
 }
 
 // powerAll talks to all BMCs, some at a time. A status over IPMI is one call for
-// all of them; a change keeps a slot until it is confirmed.
+// all of them; a change keeps a slot until it is confirmed. shown may be nil.
 func powerAll(ctx context.Context, boards *boards, nodes []*inventory.Node, op string, concurrency int, shown *counter) []powerRow {
 	rows := make([]powerRow, len(nodes))
 	slots := make(chan struct{}, max(concurrency, 1))
@@ -138,7 +150,9 @@ func (r *powerRow) set(power string, elapsed time.Duration, err error) {
 	if err != nil {
 		r.err, r.Error = err, err.Error()
 	}
-	r.shown.answered(r.group().kind)
+	if r.shown != nil {
+		r.shown.answered(r.group().kind)
+	}
 }
 
 func powerOne(ctx context.Context, b board, op string) (string, error) {

@@ -15,7 +15,7 @@ import (
 
 // powerGroup is what nodes have in common: their power, or why it is not known.
 type powerGroup struct {
-	kind   string // "on", "off", "no answer", "login refused", "not done", "outcome unknown" or "failed"
+	kind   string // "on", "off", "no answer", "login refused", "not done", "outcome unknown", "not reached" or "failed"
 	reason string // "timeout 3s"; "" for power
 }
 
@@ -24,9 +24,15 @@ func (r *powerRow) group() powerGroup {
 	var silent *bmc.NoAnswerError
 	var auth *bmc.AuthError
 	var back *bmc.ReadBackError
+	var cut *interruptedError
 	switch {
 	case r.err == nil:
 		return powerGroup{kind: r.Power}
+	case errors.As(r.err, &cut):
+		if cut.sent {
+			return powerGroup{"outcome unknown", "interrupted"}
+		}
+		return powerGroup{"not reached", "interrupted"}
 	case errors.As(r.err, &silent):
 		g := powerGroup{"no answer", "timeout " + brief(silent.After)}
 		if silent.MayBeDone {
@@ -97,6 +103,9 @@ func (a *app) printPower(rows []powerRow) error {
 			fmt.Fprintf(a.stderr, "%s%s\n", text, more)
 		}
 	}
+	if slices.ContainsFunc(failed, func(g powerGroup) bool { return g.reason == "interrupted" }) {
+		return &exit{code: 130}
+	}
 	if len(failed) > 0 {
 		return &exit{code: 1}
 	}
@@ -105,7 +114,7 @@ func (a *app) printPower(rows []powerRow) error {
 
 // powerLine is as "on: hnode[001-764]; off: hnode765; no answer: hnode766 (timeout 3s)".
 func powerLine(groups map[powerGroup][]string) string {
-	order := []string{"on", "off", "not done", "outcome unknown", "no answer", "login refused", "failed"}
+	order := []string{"on", "off", "not done", "outcome unknown", "no answer", "login refused", "not reached", "failed"}
 	sorted := slices.SortedFunc(maps.Keys(groups), func(a, b powerGroup) int {
 		return cmp.Or(cmp.Compare(slices.Index(order, a.kind), slices.Index(order, b.kind)), cmp.Compare(a.reason, b.reason))
 	})

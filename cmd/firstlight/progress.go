@@ -195,6 +195,7 @@ func describe(u provision.Update) string {
 	var d struct {
 		Op, Power, What, Detail, Proof, Reason, MAC, Kernel, Address, Detour, Rung string
 		Boot                                                                       json.RawMessage
+		Watts                                                                      int64
 	}
 	if err := json.Unmarshal(ev.Data, &d); err != nil {
 		return ""
@@ -209,6 +210,8 @@ func describe(u provision.Update) string {
 			return fmt.Sprintf("%s: power is %s%s", ev.Node, d.Power, detour)
 		}
 		return fmt.Sprintf("%s: power %s confirmed by its BMC", ev.Node, d.Op)
+	case provision.EventMeasured:
+		return fmt.Sprintf("%s: drew %s at most while it started", ev.Node, kilowatts(d.Watts))
 	case provision.EventSeen:
 		return fmt.Sprintf("%s: %s %s", ev.Node, d.What, d.Detail)
 	case provision.EventHello:

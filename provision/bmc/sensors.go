@@ -64,7 +64,7 @@ func (s *Session) Sensors(ctx context.Context) (Sensors, error) {
 		}
 		out.Readings = append(out.Readings, sensor)
 	}
-	if out.Watts, err = s.watts(ctx); err != nil {
+	if out.Watts, err = s.Watts(ctx); err != nil {
 		return out, err
 	}
 	if out.Watts == nil {
@@ -205,9 +205,9 @@ func InletName(name string) bool {
 	return strings.Contains(name, "inlet") || strings.Contains(name, "ambient")
 }
 
-// watts is DCMI's Get Power Reading (DCMI 1.5, §6.6.1); nil: the BMC does not
-// measure.
-func (s *Session) watts(ctx context.Context) (*float64, error) {
+// Watts is the power drawn now, by DCMI's Get Power Reading (DCMI 1.5, §6.6.1); nil:
+// the BMC does not measure.
+func (s *Session) Watts(ctx context.Context) (*float64, error) {
 	const group, systemPower = 0xdc, 0x01
 	data, err := s.wire.call(ctx, request{command: types.CommandGetDCMIPowerReading, data: []byte{group, systemPower, 0, 0}})
 	if completion(err) != types.CodeOK {
