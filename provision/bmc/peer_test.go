@@ -2,13 +2,8 @@ package bmc
 
 import (
 	"context"
-	"fmt"
 	"net"
 	"net/netip"
-	"os"
-	"os/exec"
-	"path/filepath"
-	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -16,7 +11,6 @@ import (
 	"github.com/bougou/go-ipmi/pkg/types"
 
 	"firstlight/internal/refbmc"
-	"firstlight/inventory"
 )
 
 // plantedPassword is the secret that must not be printed anywhere.
@@ -160,109 +154,6 @@ func startRef(t testing.TB, b *refbmc.BMC) *ref {
 		t.Fatal("refbmc did not bind in 5 s")
 	}
 	return r
-}
-
-// simScript is what ipmi_sim runs to power its machine and set its boot device:
-// "get NAME..." prints NAME:VALUE lines, "set NAME VALUE..." keeps them.
-const simScript = `#!/bin/sh
-cd "$(dirname "$0")/values" || exit 1
-op=$1
-shift
-while [ $# -gt 0 ]; do
-	if [ "$op" = get ]; then
-		echo "$1:$(cat "$1")"
-		shift
-	else
-		echo "$2" >"$1"
-		shift 2
-	fi
-done
-`
-
-// writeSim writes what ipmi_sim reads.
-func writeSim(t *testing.T, dir string, port uint16, serialPort int, kg, lan, more string) {
-	t.Helper()
-	if kg != "" {
-		kg = fmt.Sprintf("bmc_key \"%s\"\n", kg)
-	}
-	conf := fmt.Sprintf(`name "sim"
-set_working_mc 0x20
-startlan 1
-addr 127.0.0.1 %d
-priv_limit admin
-allowed_auths_admin md5
-guid a123456789abcdefa123456789abcdef
-%sendlan
-%schassis_control "%s"
-serial 15 127.0.0.1 %d codec VM
-user 2 true "%s" "%s" admin 10 md5
-`, port, kg, lan, filepath.Join(dir, "chassis"), serialPort, testUser, plantedPassword)
-	const emu = "mc_setbmc 0x20\nmc_add 0x20 0 no-device-sdrs 0x23 9 8 0x9f 0x1291 0xf02 persist_sdr\nsel_enable 0x20 1000 0x0a\nmc_enable 0x20\n"
-	for name, text := range map[string]string{"lan.conf": conf, "sim.emu": emu + more, "chassis": simScript,
-		"values/power": "0\n", "values/boot": "none\n", "state/.keep": ""} {
-		path := filepath.Join(dir, name)
-		if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
-			t.Fatal(err)
-		}
-		if err := os.WriteFile(path, []byte(text), 0o700); err != nil {
-			t.Fatal(err)
-		}
-	}
-}
-
-// startSim runs OpenIPMI's simulated BMC until the test ends. kg is its key K_g;
-// "": it has none. more are commands that set it up further.
-func startSim(t *testing.T, kg string, more ...string) netip.AddrPort {
-	t.Helper()
-	return runSim(t, kg, "", more)
-}
-
-// startSimWith is startSim with lines of its lan.conf.
-func startSimWith(t *testing.T, lan string) netip.AddrPort {
-	t.Helper()
-	return runSim(t, "", lan, nil)
-}
-
-func runSim(t *testing.T, kg, lan string, more []string) netip.AddrPort {
-	t.Helper()
-	bin, err := exec.LookPath("ipmi_sim")
-	if err != nil {
-		t.Skip("needs ipmi_sim (Debian package openipmi)")
-	}
-	dir := t.TempDir()
-	udp, err := net.ListenUDP("udp4", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1)})
-	if err != nil {
-		t.Fatal(err)
-	}
-	tcp, err := net.Listen("tcp4", "127.0.0.1:0") // for its virtual machine, which does not come
-	if err != nil {
-		t.Fatal(err)
-	}
-	addr := udp.LocalAddr().(*net.UDPAddr).AddrPort()
-	writeSim(t, dir, addr.Port(), tcp.Addr().(*net.TCPAddr).Port, kg, lan, strings.Join(more, "\n")+"\n")
-	udp.Close()
-	tcp.Close()
-	cmd := exec.Command(bin, "-c", "lan.conf", "-f", "sim.emu", "-s", "state", "-n")
-	cmd.Dir = dir
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		cmd.Process.Kill()
-		cmd.Wait()
-	})
-	var c Client
-	for began := time.Now(); ; time.Sleep(20 * time.Millisecond) {
-		ep := endpoint(addr)
-		ep.KG = inventory.Secret(kg)
-		_, err := c.Power(t.Context(), ep)
-		if err == nil {
-			return addr
-		}
-		if time.Since(began) > 10*time.Second {
-			t.Fatalf("ipmi_sim does not serve: %v", err)
-		}
-	}
 }
 
 // tap is a relay in front of a BMC that counts, drops, delays, repeats or
