@@ -362,6 +362,18 @@ func (b *Burn) Continues(e acceptance.Engine, stages []Stage) string {
 	return ""
 }
 
+// Device is what kind of GPU was burned in; "" when no worker told.
+func (b *Burn) Device() string {
+	for _, s := range b.Stages {
+		for _, g := range s.GPUs {
+			if g.Device != "" {
+				return g.Device
+			}
+		}
+	}
+	return ""
+}
+
 // Coverage adds up what all GPUs did: iterations, FLOPs and bytes verified, and
 // the GPU-hours that it took.
 func (b *Burn) Coverage() (c Coverage, hours float64) {
