@@ -35,6 +35,8 @@ bit is corrupted on purpose and must be found. What was not run is no pass.
   -gpus 8          how many GPUs there should be
   -max-temp 90     end when a GPU is hotter, in degrees Celsius
   -engine cuda     cuda, or reference: the same on a CPU, which proves nothing about GPUs
+  -also LIST       then ask these programs too, where the node has them: dcgmi (or dcgmi:1 to :3,
+                   the level), nvbandwidth, nccl (all_reduce_perf); they can add failures, and stand for nothing of the above
   -state FILE      keep what is done in FILE; run again with it, it goes on there
   -json            print JSON
   -junit FILE      write JUnit XML for a CI
@@ -46,6 +48,7 @@ fails but something could not be run or was stopped. Ctrl-C stops it cleanly.
 examples:
   firstlight-agent burnin
   firstlight-agent burnin -gpus 8 -soak 24h -state /var/tmp/burnin.json
+  firstlight-agent burnin -gpus 8 -also dcgmi:2,nvbandwidth,nccl
   firstlight-agent burnin -json | jq '.checks[] | select(.verdict != "pass")'
   firstlight-agent burnin -engine reference -gemm 5s -gpus 2 # try it without a GPU
 `
@@ -57,6 +60,7 @@ type burninOptions struct {
 	gpus         int
 	maxTemp      float64
 	engine       string
+	also         string
 	state, junit string
 	json, quiet  bool
 	fault        string // undocumented: planted by tests, with the reference engine
@@ -87,6 +91,7 @@ func burninFlags(args []string) (burninOptions, error) {
 	f.IntVar(&opt.gpus, "gpus", 0, "")
 	f.Float64Var(&opt.maxTemp, "max-temp", burnin.DefaultTemp, "")
 	f.StringVar(&opt.engine, "engine", string(acceptance.EngineCUDA), "")
+	f.StringVar(&opt.also, "also", "", "")
 	f.StringVar(&opt.state, "state", "", "")
 	f.StringVar(&opt.junit, "junit", "", "")
 	f.BoolVar(&opt.json, "json", false, "")
@@ -106,8 +111,11 @@ func burninFlags(args []string) (burninOptions, error) {
 		return opt, errors.New("nothing is left to do: give -gemm, -hbm-sweep or -soak")
 	case opt.fault != "" && opt.engine != string(acceptance.EngineReference):
 		return opt, errors.New("a fault is planted with the reference engine only")
+	case opt.also != "" && opt.engine != string(acceptance.EngineCUDA):
+		return opt, errors.New("other programs are asked with the cuda engine only")
 	}
-	return opt, nil
+	_, err := burnin.ParseAlso(opt.also, opt.gpus)
+	return opt, err
 }
 
 // stages are those that the flags ask for.
@@ -176,10 +184,20 @@ func burnIn(ctx context.Context, root agent.FS, args []string, stdout, stderr io
 	report := burninReport{Engine: engine, Checks: append([]acceptance.Check{agent.CheckGPUs(r.GPUs, opt.gpus)}, burnin.Checks(stages, burn)...),
 		Began: burn.Began, GPUs: r.GPUs, State: opt.state}
 	report.Cover, report.Hours = burn.Coverage()
+	report.Checks = append(report.Checks, opt.askOthers(ctx, len(r.GPUs), report.Checks, burn.Device())...)
 	if engine == acceptance.EngineReference {
 		report.Notice = referenceNotice
 	}
 	return report.print(opt, burn, stdout, stderr)
+}
+
+// askOthers asks the programs of -also, once own checks are known.
+func (opt burninOptions) askOthers(ctx context.Context, gpus int, own []acceptance.Check, device string) []acceptance.Check {
+	programs, err := burnin.ParseAlso(opt.also, gpus)
+	if err != nil { // the flag was read before: it names others now
+		return []acceptance.Check{{Name: "burn-in.also", Verdict: acceptance.NotRun, Part: "GPUs", Reading: err.Error(), Threshold: "carried out to its end", Source: "command line"}}
+	}
+	return agent.RunAlso(ctx, programs, own, device)
 }
 
 func resumeHint(state string) string {

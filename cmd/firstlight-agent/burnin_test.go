@@ -78,6 +78,29 @@ func TestBurnInNotRun(t *testing.T) {
 	}
 }
 
+// What another program tells is told beside what was not run, and takes the place
+// of none of it.
+func TestBurnInAlso(t *testing.T) {
+	dir := t.TempDir()
+	script := "#!/bin/sh\necho '{\"nvbandwidth\": {\"version\": \"v0.8\", \"testcases\": [{\"name\": \"host_to_device_memcpy_ce\", \"status\": \"Passed\", \"bandwidth_matrix\": [[\"55.3\"]]}]}}'\n"
+	if err := os.WriteFile(filepath.Join(dir, "nvbandwidth"), []byte(script), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv("PATH", dir+":"+os.Getenv("PATH"))
+	code, stdout, _ := burn(t, t.Context(), "-gemm", "1s", "-json", "-also", "nvbandwidth,dcgmi:1")
+	var report burninReport
+	if err := json.Unmarshal([]byte(stdout), &report); err != nil {
+		t.Fatal(err)
+	}
+	found := map[string]acceptance.Check{}
+	for _, c := range report.Checks {
+		found[c.Name] = c
+	}
+	if c := found["burn-in.also.nvbandwidth.h2d"]; code != exitNotRun || c.Reading != "55.3 GB/s by nvbandwidth v0.8" || found["burn-in.also.dcgmi"].Reading != "dcgmi is not on this node" || found["burn-in.gemm"].Verdict != acceptance.NotRun {
+		t.Errorf("burnin -also = %d, %+v", code, report.Checks)
+	}
+}
+
 // Ctrl-C stops it with a report; the same command goes on where it was.
 func TestBurnInStops(t *testing.T) {
 	state := filepath.Join(t.TempDir(), "burn.json")
@@ -112,6 +135,8 @@ func TestBurnInUsage(t *testing.T) {
 		"are positive":            {"-soak", "-1h"},
 		"reference engine only":   {"-plant", "{}"},
 		"flag provided but not":   {"-warp"},
+		"no program is called":    {"-also", "gpu-burn"},
+		"cuda engine only":        {"-engine", "reference", "-also", "nccl"},
 		"unexpected end of JSON":  {"-engine", "reference", "-plant", "{"},
 		"see firstlight-agent bu": {"-gpus", "many"},
 	} {

@@ -70,12 +70,13 @@ func (fs FS) GPUs(engine acceptance.Engine, count int) []burnin.GPU {
 }
 
 // BurnRunner is a runner over this machine's GPUs that watches its kernel's log
-// from now on. done is called once it has run.
+// from now on, and has firstlight-gpu read them before, during and after. done is called once it has run.
 func BurnRunner(fs FS, engine acceptance.Engine, count int, start burnin.Starter) (r *burnin.Runner, done func()) {
 	r = &burnin.Runner{Engine: engine, GPUs: fs.GPUs(engine, count), Start: start}
 	if engine != acceptance.EngineCUDA {
 		return r, func() {}
 	}
+	r.Health = GPUHealth
 	fd, err := fs.openLogEnd()
 	if err != nil {
 		return r, func() {} // unwatched; its evidence says so
@@ -119,6 +120,9 @@ func (a *Agent) burnIn(ctx context.Context, order *api.BurnIn, result *api.Resul
 	r, done := BurnRunner(a.FS, engine, order.GPUs, start)
 	defer done()
 	r.Seed, r.Fault = order.Seed, a.Fault
+	if r.Health != nil && a.ReadGPUs != nil {
+		r.Health = a.ReadGPUs
+	}
 	if f := order.Fault; f != nil && engine == acceptance.EngineReference {
 		r.Fault = &burnin.Fault{Kind: burnin.FaultKind(f.Kind), GPU: f.GPU, SM: f.SM, After: f.After, Bit: f.Bit}
 	}

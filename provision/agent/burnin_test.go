@@ -5,7 +5,9 @@ import (
 	"encoding/json"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -120,5 +122,68 @@ func TestCheckGPUs(t *testing.T) {
 	}
 	if got := CheckGPUs(nil, 0).Verdict; got != acceptance.NotRun {
 		t.Errorf("no GPU: %s", got)
+	}
+}
+
+// A burn-in by CUDA reads the GPUs with firstlight-gpu while that has them under
+// load: here a program in its place tells of a replay that came meanwhile. It is
+// found in PATH, as in a node's image.
+func TestBurnInReadsGPUs(t *testing.T) {
+	dir := t.TempDir()
+	health := func(replays int64) string {
+		g := burnin.HealthGPU{PCI: "0000:18:00.0", First: map[burnin.Quantity]burnin.Value{burnin.PCIeReplays: {Number: replays}, burnin.PCIeWidth: {Number: 8}, burnin.PCIeWidthMax: {Number: 16}}}
+		raw, err := json.Marshal(burnin.Health{Version: burnin.HealthVersion, GPUs: []burnin.HealthGPU{g}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return string(raw)
+	}
+	// The load ends once it was read under load: when the reading after begins.
+	script := `#!/bin/sh
+cd ` + dir + `
+if [ "$1" = health ]; then
+	if [ -e before ]; then
+		if [ -e under ]; then : >after; fi
+		: >under
+		echo '` + health(5) + `'
+	else
+		: >before
+		echo '` + health(3) + `'
+	fi
+	exit
+fi
+read order
+echo '{"kind":"ready","ready":{"engine":"cuda","device":"NVIDIA H200","pci":"0000:18:00.0"}}'
+echo '{"kind":"sample","sample":{"temp":50}}'
+while [ ! -e after ]; do sleep 0.05; done
+echo '{"kind":"done"}'
+`
+	if err := os.WriteFile(filepath.Join(dir, gpuProgram), []byte(script), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv("PATH", dir+":"+os.Getenv("PATH"))
+	start, err := BurnWorkers(acceptance.EngineCUDA)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r, done := BurnRunner(FS(t.TempDir()), acceptance.EngineCUDA, 0, start)
+	defer done()
+	r.GPUs, r.HealthEvery = []burnin.GPU{{PCI: "0000:18:00.0"}}, time.Nanosecond
+	stages := []burnin.Stage{{Name: burnin.StageGEMM, Seconds: 1}}
+	found := map[string]acceptance.Check{}
+	for _, c := range burnin.Checks(stages, r.Run(t.Context(), stages, nil)) {
+		found[c.Name] = c
+	}
+	for name, want := range map[string]acceptance.Check{
+		"burn-in.health.pcie.replays": {Verdict: acceptance.Fail, Reading: "2 more (5 in all)", Part: "GPU 0 0000:18:00.0"},
+		"burn-in.health.pcie.width":   {Verdict: acceptance.Fail, Reading: "8", Part: "GPU 0 0000:18:00.0"},
+		"burn-in.health":              {Verdict: acceptance.Pass, Reading: "read before, under load (", Part: "GPUs"},
+	} {
+		if c := found[name]; c.Verdict != want.Verdict || !strings.HasPrefix(c.Reading, want.Reading) || c.Part != want.Part {
+			t.Errorf("%s: %+v; want %+v", name, c, want)
+		}
+	}
+	if c := found["burn-in.health.ecc.uncorrected"]; c.Verdict != acceptance.NotRun {
+		t.Errorf("what was not told: %+v", c)
 	}
 }

@@ -140,6 +140,11 @@ type Runner struct {
 	// calls report until ctx ends. What is reported ends the stage. nil: nobody
 	// watches, and the evidence says so.
 	Watch func(ctx context.Context, report func(Trouble))
+	// Health reads the GPUs through their driver: before the first phase, under
+	// load, and after each phase. It has a deadline of its own, and returns soon
+	// after ctx ends. nil: nobody reads them, and the evidence of GPUs says so.
+	Health      func(ctx context.Context) Health
+	HealthEvery time.Duration // under load; 0 means a minute
 	// Progress is called now and then, by one goroutine at a time. nil: nobody
 	// has to know.
 	Progress func(Progress)
@@ -163,6 +168,7 @@ type Burn struct {
 	Planted bool              `json:"planted,omitempty"` // with a fault on purpose
 	Began   time.Time         `json:"began"`
 	Stages  []*StageBurn      `json:"stages"`
+	Health  []*HealthRun      `json:"health,omitempty"` // of each run of it
 }
 
 // StageBurn is one stage of a Burn.
@@ -186,13 +192,13 @@ func (r *Runner) Run(ctx context.Context, stages []Stage, resume *Burn) *Burn {
 	if b == nil {
 		b = &Burn{Engine: r.Engine, GPUs: r.GPUs, Seed: r.Seed, Planted: r.Fault != nil, Began: time.Now().UTC()}
 	}
-	p := newProgress(r, stages, b)
+	p, v := newProgress(r, stages, b), newVitals(r, b)
 	for i, s := range stages {
 		if i == len(b.Stages) {
 			b.Stages = append(b.Stages, &StageBurn{Stage: s, Phases: len(s.Phases(r.Engine)), GPUs: newRuns(r.GPUs)})
 		}
 		sb := b.Stages[i]
-		r.stage(ctx, sb, p, b)
+		r.stage(ctx, sb, p, v, b)
 		if ctx.Err() != nil || sb.faulty() {
 			break
 		}
@@ -214,7 +220,7 @@ func (s *StageBurn) faulty() bool {
 }
 
 // stage carries out what is left of a stage.
-func (r *Runner) stage(ctx context.Context, sb *StageBurn, p *progress, b *Burn) {
+func (r *Runner) stage(ctx context.Context, sb *StageBurn, p *progress, v *vitals, b *Burn) {
 	phases := sb.Stage.Phases(r.Engine)
 	watching, stop := context.WithCancel(ctx)
 	defer stop()
@@ -228,10 +234,14 @@ func (r *Runner) stage(ctx context.Context, sb *StageBurn, p *progress, b *Burn)
 	}
 	sb.Stopped = ""
 	for sb.Done < len(phases) && ctx.Err() == nil && !sb.faulty() {
+		if v.before(ctx); ctx.Err() != nil {
+			break
+		}
 		began := time.Now()
 		p.phase(sb.Stage.Name, phases[sb.Done])
-		why := r.phase(ctx, sb, phases[sb.Done], w, p)
+		why := r.phase(ctx, sb, phases[sb.Done], w, p, v)
 		sb.Seconds += time.Since(began).Seconds()
+		v.after(ctx)
 		sb.Trouble = append(sb.Trouble, w.take()...)
 		if ctx.Err() != nil {
 			break
@@ -246,7 +256,7 @@ func (r *Runner) stage(ctx context.Context, sb *StageBurn, p *progress, b *Burn)
 }
 
 // phase puts all GPUs under a load, and says why it ended early.
-func (r *Runner) phase(ctx context.Context, sb *StageBurn, ph Phase, w *watch, p *progress) string {
+func (r *Runner) phase(ctx context.Context, sb *StageBurn, ph Phase, w *watch, p *progress, v *vitals) string {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	abort := &aborted{cancel: cancel}
@@ -267,7 +277,12 @@ func (r *Runner) phase(ctx context.Context, sb *StageBurn, ph Phase, w *watch, p
 			c.work(ctx, r.Start)
 		})
 	}
+	looking, enough := context.WithCancel(ctx)
+	var look sync.WaitGroup
+	look.Go(func() { v.under(looking, p, len(sb.GPUs)) }) // ends with looking
 	all.Wait()
+	enough()
+	look.Wait()
 	return abort.why()
 }
 
@@ -342,6 +357,18 @@ func (b *Burn) Continues(e acceptance.Engine, stages []Stage) string {
 	for i, s := range b.Stages {
 		if s.Stage.Name != stages[i].Name || s.Stage.Seconds != stages[i].Seconds {
 			return fmt.Sprintf("its stage %d is %s of %.0f s", i+1, s.Stage.Name, s.Stage.Seconds)
+		}
+	}
+	return ""
+}
+
+// Device is what kind of GPU was burned in; "" when no worker told.
+func (b *Burn) Device() string {
+	for _, s := range b.Stages {
+		for _, g := range s.GPUs {
+			if g.Device != "" {
+				return g.Device
+			}
 		}
 	}
 	return ""

@@ -63,6 +63,13 @@ func (p *progress) sample(gpu int, s Sample) {
 	p.say(false)
 }
 
+// loaded says whether so many GPUs have told of the load of this phase.
+func (p *progress) loaded(gpus int) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return gpus > 0 && len(p.rates) >= gpus
+}
+
 // say tells at most once a second; p.mu is held.
 func (p *progress) say(atOnce bool) {
 	now := time.Now()

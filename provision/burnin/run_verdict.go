@@ -61,6 +61,9 @@ func Checks(stages []Stage, b *Burn) []acceptance.Check {
 		}
 		out = append(out, b.Stages[i].checks(b)...)
 	}
+	if b != nil {
+		out = append(out, b.healthChecks()...)
+	}
 	if b != nil && b.Planted {
 		out = append(out, acceptance.Check{Name: "burn-in.planted", Verdict: acceptance.NotRun, Part: "GPUs",
 			Reading: "a fault was planted", Threshold: "no fault planted", Source: "evidence of a fault made on purpose proves no health"})
