@@ -241,6 +241,7 @@ func FuzzAccess(f *testing.F) {
 	f.Add([]byte{1, 0x94, 0x27, 0x03, 0, 0, 0, 0}, "iLO 4 v2.50")
 	f.Add([]byte{0xc0, 3, 1, 0x41, 0x81, 0xc1, 0x80}, "13.5")
 	f.Add(plainMessage(request{command: types.CommandGetChannelCipherSuites}, 3), "..1..")
+	f.Add([]byte{1, 0x94, 0x27, 0x03, 0, 0, 0, 0}, "\xc0\xc0\xc0\xc0\xc0\xc0iLO 4 v2.50") // lower case of this is longer
 	f.Fuzz(func(t *testing.T, b []byte, version string) {
 		_, _ = parseAuthCapabilities(types.CodeOK, b)
 		suiteList(parseSuites(b))

@@ -84,8 +84,9 @@ func (b *BadFirmware) covers(firmware string) (bad, decided bool) {
 // versionOf is the numbers of the first version in a text, after what names its
 // kind; nil: there is none.
 func versionOf(text, kind string) []int {
-	if i := strings.Index(strings.ToLower(text), strings.ToLower(kind)); kind != "" && i >= 0 {
-		text = text[i+len(kind):]
+	text = strings.ToLower(text) // whose length may be another
+	if _, after, ok := strings.Cut(text, strings.ToLower(kind)); ok {
+		text = after
 	}
 	found := regexp.MustCompile(`\d+(\.\d+)*`).FindString(text)
 	if found == "" {
