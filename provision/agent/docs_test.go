@@ -68,7 +68,7 @@ func checksDocument(t *testing.T) string {
 	}
 	fmt.Fprint(&b, "\n## GPUs over a burn-in\n\nA burn-in by CUDA has `firstlight-gpu` read the GPUs before its first phase, as soon as all of them work and every minute then, and after each phase.\n",
 		"What counts is judged by its difference over the burn-in, the rest after it, and links, heat and clocks by the worst reading under load. `burn-in.health`\n",
-		"passes when all three were read; `burn-in.health.responds` and `burn-in.health.hang` are those of a check. Other engines use no GPU: `not-applicable`.\n\n",
+		"passes when all three were read; `burn-in.health.responds`, `.hang` and `.unread` are those of a check. Other engines use no GPU: `not-applicable`.\n\n",
 		"| check | wanted | when it fails | source |\n|---|---|---|---|\n")
 	over, under := burnin.BurnHealthChecks()
 	for _, k := range append(over, under...) {

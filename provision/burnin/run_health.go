@@ -280,14 +280,19 @@ func (r *HealthRun) checks(whole acceptance.Check) []acceptance.Check {
 	responds := respondCheck(over, nil)
 	responds.Name = "burn-in.health.responds"
 	out = append(out, responds)
+	left := gone{}
 	overLoad, underLoad := BurnHealthChecks()
 	for _, k := range overLoad {
-		out = append(out, k.judge(over, class)...)
+		out = append(out, k.judge(over, class, left)...)
 	}
 	if r.Readings > 0 { // said above
 		for _, k := range underLoad {
-			out = append(out, k.judge(under, class)...)
+			out = append(out, k.judge(under, class, left)...)
 		}
+	}
+	for _, c := range left.checks(over) {
+		c.Name = "burn-in.health.unread"
+		out = append(out, c)
 	}
 	return out
 }

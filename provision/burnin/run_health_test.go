@@ -169,6 +169,11 @@ func TestHealthOverBurnInUnread(t *testing.T) {
 				h.GPUs = append(h.GPUs[:3:3], h.GPUs[4:]...)
 			}
 		}, "burn-in.health.responds", acceptance.Fail, "1 of 8 do not answer"},
+		{"what that leaves open", func(when string, h *Health) {
+			if when == "after" {
+				h.GPUs = append(h.GPUs[:3:3], h.GPUs[4:]...)
+			}
+		}, "burn-in.health.unread", acceptance.NotRun, "14 of its checks not run: the driver does not know this GPU any more"},
 		{"a count begins anew", func(when string, h *Health) {
 			if when == "after" {
 				h.GPUs[3].First[PCIeReplays], h.GPUs[3].Later[PCIeReplays] = Value{}, Value{}
