@@ -106,7 +106,9 @@ type Engine struct {
 	// Console is the last lines that a node's serial console showed, which a failed
 	// boot is told with; nil: nobody looks at consoles.
 	Console func(node string) []string
-	Log     *slog.Logger
+	// SwitchedOn is when nodes were switched on by hand last: they count as starting.
+	SwitchedOn map[string]time.Time
+	Log        *slog.Logger
 
 	mu      sync.Mutex
 	known   Known

@@ -81,7 +81,7 @@ func TestMeasuredDraw(t *testing.T) {
 		t.Errorf("waves %s; want %s", waves, want)
 	}
 	starts := NewStarts(r.want.Cluster, time.Now)
-	starts.TakeUp(known)
+	starts.TakeUp(known, nil)
 	if l := starts.load(r.want.Cluster.Nodes[0]); l.Watts != 6400 {
 		t.Errorf("switched on by hand n1 counts %d W; want the 6400 that were measured", l.Watts)
 	}

@@ -29,11 +29,11 @@ func (s *Starts) Limited() bool { return !s.turns.unlimited }
 // Settle is how long a node counts after it was switched on.
 func (s *Starts) Settle() time.Duration { return s.settle }
 
-// TakeUp takes from the journal which nodes are starting, and what nodes have been
-// measured to draw.
-func (s *Starts) TakeUp(known Known) {
+// TakeUp takes from the journal which nodes are starting and what nodes have been
+// measured to draw, and counts those that were switched on by hand at these times.
+func (s *Starts) TakeUp(known Known, byHand map[string]time.Time) {
 	s.known = known
-	s.turns.takeUp(s.cluster, known)
+	s.turns.takeUp(s.cluster, known, byHand)
 }
 
 func (s *Starts) load(n *inventory.Node) pacing.Load {

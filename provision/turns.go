@@ -237,13 +237,18 @@ func startingFrom(k Node, now time.Time) (since time.Time, starting bool) {
 // takeUpTurns counts the nodes that are starting by what the journal says.
 func (e *Engine) takeUpTurns() {
 	e.turns = newTurns(e.Want.Cluster, e.Now)
-	e.turns.takeUp(e.Want.Cluster, e.known)
+	e.turns.takeUp(e.Want.Cluster, e.known, e.SwitchedOn)
 }
 
-func (t *turns) takeUp(c *inventory.Cluster, known Known) {
+// takeUp counts who is starting by the journal, and who was switched on by hand.
+func (t *turns) takeUp(c *inventory.Cluster, known Known, byHand map[string]time.Time) {
 	for _, n := range c.Nodes {
 		k := known.Node(n.Name)
-		if at, starting := startingFrom(k, t.now()); starting {
+		at, starting := startingFrom(k, t.now())
+		if hand, ok := byHand[n.Name]; ok && hand.After(at) && (k.Boot == nil || k.Boot.HomeAt.Before(hand)) {
+			at, starting = hand, true
+		}
+		if starting {
 			t.began(loadOf(c, n, k, settleOf(c)), at)
 		}
 	}

@@ -262,6 +262,32 @@ func TestOthersCount(t *testing.T) {
 	}
 }
 
+// TestSwitchedOnByHandCount: a node that was switched on by hand counts until it has
+// settled, unless its agent has called home since.
+func TestSwitchedOnByHandCount(t *testing.T) {
+	t.Parallel()
+	r, _ := metered(4, "10kW", 1)
+	r.want.Cluster.Settings.PowerOnSettle = time.Hour
+	known, now := NewKnown(), epoch.Add(2*time.Hour)
+	home := NewNode("n3")
+	home.Boot = &BootRecord{Home: &HelloData{}, HomeAt: now.Add(-time.Minute)}
+	known.Nodes["n3"] = home
+	turns := newTurns(r.want.Cluster, func() time.Time { return now })
+	turns.takeUp(r.want.Cluster, known, map[string]time.Time{"n1": now.Add(-59 * time.Minute), "n2": now.Add(-time.Hour), "n3": now.Add(-2 * time.Minute)})
+	for name, want := range map[string]bool{"n1": true, "n2": false, "n3": false, "n4": false} {
+		if got := turns.sched.Starting(name, now); got != want {
+			t.Errorf("%s counts as starting: %v; want %v", name, got, want)
+		}
+	}
+	if _, err := turns.ask(loadOf(r.want.Cluster, r.want.Cluster.Nodes[3], NewNode("n4"), time.Hour)); err != nil {
+		t.Fatal(err)
+	}
+	if turns.has["n4"].come || turns.waiting("n4") != "rack a01: 10000 of 10000 W taken by nodes that start" {
+		t.Errorf("n4 waits for %s", turns.waiting("n4"))
+	}
+	turns.stop()
+}
+
 // TestWaitingNodesLeaveRoomToWork: nodes that wait for power do not hold the
 // places of those in another rack.
 func TestWaitingNodesLeaveRoomToWork(t *testing.T) {

@@ -97,6 +97,9 @@ func (a *app) apply(ctx context.Context, dir string, opt applyOptions) error {
 	if e.Want, err = s.want(s.key); err != nil {
 		return err
 	}
+	if e.SwitchedOn, err = s.switchedOn(); err != nil {
+		return err
+	}
 	known, err := e.Load(ctx)
 	if err != nil {
 		return err

@@ -89,7 +89,9 @@ func (a *app) power(ctx context.Context, op, dir string) error {
 	atOnce, shown := s.Cluster.Settings.BMCConcurrency, a.newCounter(len(nodes))
 	var rows []powerRow
 	if starts != nil {
-		rows = powerInTurn(ctx, boards, starts, nodes, op, atOnce, shown)
+		if rows, err = s.powerInTurn(ctx, boards, starts, nodes, op, atOnce, shown); err != nil {
+			return err
+		}
 	} else {
 		rows = powerAll(ctx, boards, nodes, op, atOnce, shown)
 	}

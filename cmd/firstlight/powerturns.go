@@ -4,7 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"maps"
+	"os"
+	"path/filepath"
 	"slices"
 	"sync"
 	"time"
@@ -27,6 +30,7 @@ func (e *interruptedError) Error() string {
 type powerTurns struct {
 	boards *boards
 	starts *provision.Starts
+	notes  string // directory of who was switched on
 	op     string // "on" or "cycle"
 	slots  chan struct{}
 	shown  *counter
@@ -49,17 +53,45 @@ func (s *site) startsOf(ctx context.Context, op string) (*provision.Starts, erro
 	if err != nil {
 		return nil, err
 	}
-	starts.TakeUp(known)
+	byHand, err := s.switchedOn()
+	if err != nil {
+		return nil, err
+	}
+	starts.TakeUp(known, byHand)
 	return starts, nil
+}
+
+// handDir holds an empty file for each node that was switched on by hand where
+// limits are declared: its time is that of the power action. A file for each, so
+// that commands that run at the same time do not write the same one.
+const handDir = "switched-on"
+
+// switchedOn is when nodes were switched on by hand, each the last time.
+func (s *site) switchedOn() (map[string]time.Time, error) {
+	entries, err := os.ReadDir(s.path(handDir))
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, err
+	}
+	out := map[string]time.Time{}
+	for _, e := range entries {
+		if info, err := e.Info(); err == nil {
+			out[e.Name()] = info.ModTime()
+		}
+	}
+	return out, nil
 }
 
 // powerInTurn switches nodes on, each when it is its turn, in their order. All are
 // asked for their power first: one that is on is not switched on and draws nothing
 // more, and one whose BMC is silent keeps nobody waiting.
-func powerInTurn(ctx context.Context, boards *boards, starts *provision.Starts, nodes []*inventory.Node, op string, concurrency int, shown *counter) []powerRow {
+func (s *site) powerInTurn(ctx context.Context, boards *boards, starts *provision.Starts, nodes []*inventory.Node, op string, concurrency int, shown *counter) ([]powerRow, error) {
 	defer starts.Stop()
+	notes, err := s.mkdir(handDir)
+	if err != nil {
+		return nil, err
+	}
 	rows := powerAll(ctx, boards, nodes, "status", concurrency, nil)
-	w := &powerTurns{boards: boards, starts: starts, op: op, slots: make(chan struct{}, max(concurrency, 1)), shown: shown,
+	w := &powerTurns{boards: boards, starts: starts, notes: notes, op: op, slots: make(chan struct{}, max(concurrency, 1)), shown: shown,
 		waiting: map[string]*inventory.Node{}, changed: make(chan struct{}, 1)}
 	var wg sync.WaitGroup
 	for i, n := range nodes {
@@ -91,7 +123,7 @@ func powerInTurn(ctx context.Context, boards *boards, starts *provision.Starts, 
 	wg.Wait()
 	close(over)
 	said.Wait()
-	return rows
+	return rows, nil
 }
 
 // switchOn switches one node on when it is its turn.
@@ -121,6 +153,9 @@ func (w *powerTurns) switchOn(ctx context.Context, n *inventory.Node, r *powerRo
 	began, power := time.Now(), ""
 	err = error(&interruptedError{}) // unless it is sent
 	_ = w.starts.Send(ctx, n, func() error {
+		if err = os.WriteFile(filepath.Join(w.notes, n.Name), nil, 0o600); err != nil {
+			return &provision.Refused{Reason: err.Error()} // others would not know of it
+		}
 		if power, err = powerOne(ctx, b, w.op); errors.Is(err, context.Canceled) {
 			err = &interruptedError{sent: true}
 		}

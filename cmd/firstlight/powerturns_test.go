@@ -125,6 +125,27 @@ func TestPowerOnTakesOnlyItsRoom(t *testing.T) {
 	}
 }
 
+// TestPowerOnCountsTheOneBefore: what one command switched on is starting for the
+// next, and for apply.
+func TestPowerOnCountsTheOneBefore(t *testing.T) {
+	s := newTurnsSite(t, "15kW", time.Hour, false, false)
+	if out, errs, code := inProcess(t, "power", "on", "-target", "w1", s.dir); code != 0 {
+		t.Fatalf("power on exits %d:\n%s%s", code, out, errs)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	var out bytes.Buffer
+	errs := &ctrlC{text: "w2 waits: rack a01: 10000 of 15000 W taken by nodes that start", site: s, on: 1, cancel: cancel}
+	code := run(ctx, []string{"power", "on", "-target", "w[1-2]", s.dir}, strings.NewReader(""), &out, errs)
+	if want := "on: w1; not reached: w2 (interrupted)\n"; code != 130 || out.String() != want || fmt.Sprint(s.names) != "[w1]" {
+		t.Errorf("the second power on exits %d, switched on %v:\n%s%s", code, s.names, out.String(), errs.String())
+	}
+	byHand, err := loadSite(t, s.dir).switchedOn()
+	if at, ok := byHand["w1"]; err != nil || len(byHand) != 1 || !ok || at.After(time.Now().Add(time.Minute)) {
+		t.Errorf("switched on by hand: %v, %v; want w1", byHand, err)
+	}
+}
+
 // ctrlC is a standard error that presses Ctrl-C when a text was written and so many
 // machines were switched on.
 type ctrlC struct {
