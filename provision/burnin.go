@@ -347,13 +347,7 @@ func (e *Engine) myTurn(ctx context.Context, n *inventory.Node) error {
 	if err != nil {
 		return err
 	}
-	select {
-	case <-turn:
-		return nil
-	case <-ctx.Done():
-		e.turns.giveBack(n.Name)
-		return ctx.Err()
-	}
+	return e.awaitPlace(ctx, load, turn)
 }
 
 // cycled reports whether the power is known to be back after a cold cycle.

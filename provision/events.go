@@ -12,6 +12,7 @@ import (
 const (
 	EventStart      = "start"      // StartData: a recorded plan step begins
 	EventAttempt    = "attempt"    // AttemptData: an activity is about to act
+	EventWaits      = "waits"      // WaitsData: the node is not switched on yet, for want of power
 	EventPowered    = "powered"    // PoweredData: a power action was carried out and read back
 	EventMeasured   = "measured"   // MeasuredData: the most that the node drew while it started
 	EventOverride   = "override"   // OverrideData: a boot override was set and read back
@@ -35,7 +36,7 @@ const (
 
 // NodeEvents lists the kinds that are about one node.
 func NodeEvents() []string {
-	return []string{EventStart, EventAttempt, EventPowered, EventMeasured, EventOverride, EventSeen, EventHello, EventRebooted, EventClimb, EventClimbed, EventBurned, EventPassed,
+	return []string{EventStart, EventAttempt, EventWaits, EventPowered, EventMeasured, EventOverride, EventSeen, EventHello, EventRebooted, EventClimb, EventClimbed, EventBurned, EventPassed,
 		EventMissed, EventRefused, EventQuarantine, EventRelease, EventMaintain, EventReturn, EventForget}
 }
 
@@ -64,6 +65,11 @@ type BootID struct {
 	Via        string `json:"via"`        // power-on, power-cycle, agent-reboot, itself
 	Persistent bool   `json:"persistent"` // boot override asked for
 	Rung       Rung   `json:"rung,omitempty"`
+}
+
+// WaitsData is why a node has to wait before it is switched on.
+type WaitsData struct {
+	For string `json:"for"` // as it was when it began to wait
 }
 
 // ClimbData is what a rung asks for before the boot is tried again.

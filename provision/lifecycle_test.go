@@ -70,6 +70,8 @@ func sample(n Node, kind string) any {
 		return AttemptData{Proof: want, N: 1}
 	case EventRebooted:
 		return AttemptData{Boot: &BootID{ID: "again"}}
+	case EventWaits:
+		return WaitsData{For: "rack a01 30.6kW of 31kW starting"}
 	case EventPowered:
 		return PoweredData{Op: "on", Power: "on"}
 	case EventMeasured:

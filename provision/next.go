@@ -48,6 +48,7 @@ func Rules() []Rule { return rules }
 var rules = []Rule{
 	{EventStart, []class{working, done, stopped}, "drops the proofs to be sought anew, returns to the last state still proven, and seeks the first missing proof", onStart},
 	{EventAttempt, []class{working}, "counts the attempt; a boot attempt becomes the node's current boot", onAttempt},
+	{EventWaits, []class{working}, "notes what the node waits for before it is switched on, until anything but a step of a boot happens", onWaits},
 	{EventPowered, []class{working, done, stopped, held, untouched}, "records the power state that was read back", onPowered},
 	{EventMeasured, []class{working, done, stopped, held, untouched}, "keeps what its BMC has measured it to draw while it starts, the highest under one nameplate", onMeasured},
 	{EventOverride, []class{working, done}, "notes that the current boot's override was read back", onOverride},
@@ -84,6 +85,9 @@ func Next(n Node, ev Event, now time.Time) (Node, []Action, error) {
 func (n *Node) take(ev Event, now time.Time) ([]Action, error) {
 	for i := range rules {
 		if r := &rules[i]; r.Event == ev.Kind && slices.Contains(r.In, classOf(n.State)) {
+			if ev.Kind != EventSeen { // what is seen of a machine does not end its wait
+				n.Waits = ""
+			}
 			return r.apply(n, ev, now)
 		}
 	}
@@ -123,6 +127,12 @@ func onAttempt(n *Node, ev Event, now time.Time) ([]Action, error) {
 		n.Boot = &BootRecord{BootID: *d.Boot, Ordered: ev.Time}
 	}
 	return nil, nil
+}
+
+func onWaits(n *Node, ev Event, _ time.Time) ([]Action, error) {
+	d, err := decode[WaitsData](ev)
+	n.Waits = d.For
+	return nil, err
 }
 
 // onRebooted takes up a boot that nobody ordered. What the node checks found

@@ -16,6 +16,7 @@ type Node struct {
 	Active   bool            `json:"active"`           // a plan step is being carried out
 	Power    string          `json:"power"`            // last confirmed: on, off, or "" when never read
 	Drawn    *MeasuredData   `json:"drawn,omitempty"`  // what it was measured to draw while it starts; nil: it was not
+	Waits    string          `json:"waits,omitempty"`  // for what, before it is switched on
 	Detour   string          `json:"detour,omitempty"` // by which protocol its BMC was asked instead of the declared one, and why
 	Proofs   map[State]Proof `json:"proofs"`
 	Attempts map[State]int   `json:"attempts"`         // tries of each proof since the step started
@@ -201,9 +202,20 @@ func (n Node) Boots() bool {
 	return n.Boot != nil && position(n.State) >= position(Reachable)
 }
 
+// Why is the reason for where the node stands, and what it waits for.
+func (n Node) Why() string {
+	switch {
+	case n.Waits == "":
+		return n.Reason
+	case n.Reason == "":
+		return "waits for power: " + n.Waits
+	}
+	return "waits for power: " + n.Waits + "; before: " + n.Reason
+}
+
 func (n Node) String() string {
-	if n.Reason == "" {
+	if n.Why() == "" {
 		return fmt.Sprintf("%s %s", n.Name, n.State)
 	}
-	return fmt.Sprintf("%s %s (%s)", n.Name, n.State, n.Reason)
+	return fmt.Sprintf("%s %s (%s)", n.Name, n.State, n.Why())
 }

@@ -59,7 +59,7 @@ func (s *Starts) Send(ctx context.Context, n *inventory.Node, action func() erro
 func (s *Starts) GiveBack(n *inventory.Node) { s.turns.giveBack(n.Name) }
 
 // Waiting says what a node waits for.
-func (s *Starts) Waiting(n *inventory.Node) string { return s.turns.waiting(n.Name) }
+func (s *Starts) Waiting(n *inventory.Node) string { return s.turns.waiting(s.load(n)) }
 
 // Next is when the next of those that wait may be let go, as far as that is known;
 // zero when it is not.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -181,18 +182,34 @@ func (t *turns) stop() {
 	}
 }
 
-// waiting says what a node waits for.
-func (t *turns) waiting(node string) string {
+// waiting says what a node waits for: the circuits without room for it, or, where
+// all have room, those that come before it.
+func (t *turns) waiting(l pacing.Load) string {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	var parts []string
-	for _, d := range t.sched.Waiting(node) {
-		parts = append(parts, fmt.Sprintf("%s: %d of %d W taken by nodes that start", d.Circuit, d.Watts, d.Budget))
+	var all, full []string
+	for _, d := range t.sched.Waiting(l.Node) {
+		text := fmt.Sprintf("%s %s of %s starting", d.Circuit, kilowatts(d.Watts), kilowatts(d.Budget))
+		all = append(all, text)
+		if d.Watts+l.Watts > d.Budget {
+			full = append(full, text)
+		}
 	}
-	if parts == nil {
-		return "the rate at which nodes are switched on"
+	if full != nil {
+		return strings.Join(full, ", ")
 	}
-	return strings.Join(parts, ", ") // or, within the budgets, for its turn at the rate
+	what := "the nodes before it"
+	if all != nil {
+		what += " (" + strings.Join(all, ", ") + ")"
+	}
+	if t.interval > 0 {
+		what += fmt.Sprintf(", at %.3g a second", 1/t.interval.Seconds())
+	}
+	return what
+}
+
+func kilowatts(watts int64) string {
+	return strconv.FormatFloat(float64(watts)/1000, 'f', -1, 64) + "kW"
 }
 
 // loadFor is what a node is to the budgets while it boots.
@@ -287,11 +304,22 @@ func (e *Engine) awaitTurn(ctx context.Context, l pacing.Load) error {
 	if err != nil {
 		return err
 	}
+	return e.awaitPlace(ctx, l, turn)
+}
+
+// awaitPlace waits for a turn that was asked for. A wait is journalled, for whoever
+// asks why the node stands still.
+func (e *Engine) awaitPlace(ctx context.Context, l pacing.Load, turn <-chan struct{}) error {
 	select {
 	case <-turn:
 		return nil
 	default:
-		e.Log.Info("waits to be switched on", "node", l.Node, "for", e.turns.waiting(l.Node))
+	}
+	what := e.turns.waiting(l)
+	e.Log.Info("waits to be switched on", "node", l.Node, "for", what)
+	if err := e.recordOne(ctx, l.Node, EventWaits, WaitsData{For: what}); err != nil {
+		e.turns.giveBack(l.Node)
+		return err
 	}
 	select {
 	case <-turn:

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -98,6 +99,20 @@ func TestApplyKeepsTheBudget(t *testing.T) {
 	r.wantReady(t, known, err)
 	if m.most != 3 || len(m.order) != 8 {
 		t.Errorf("%d machines were starting at once and %d were switched on; want 3 and 8", m.most, len(m.order))
+	}
+	waited := map[string]bool{}
+	for _, ev := range r.log.(*memory).events {
+		if ev.Kind == EventWaits {
+			waited[ev.Node] = true
+		}
+	}
+	for name, n := range known.Nodes {
+		if n.Waits != "" {
+			t.Errorf("%s is ready and waits for %s", name, n.Waits)
+		}
+	}
+	if len(waited) == 0 || waited[m.order[0]] {
+		t.Errorf("%v waited for power; want some to, and %s, the first, not to", waited, m.order[0])
 	}
 	if len(p.Waves) != 3 {
 		t.Fatalf("waves %v", p.Waves)
@@ -210,9 +225,19 @@ func TestPowerOnRate(t *testing.T) {
 	t.Parallel()
 	r, m := metered(2, "400kW", 1)
 	r.want.Cluster.Settings.PowerOnRate = 0.001
-	known := r.until(t, nil, 0, func(u Update) bool { return u.Node.State == Ready })
+	ready, waits := false, false
+	known := r.until(t, nil, 0, func(u Update) bool {
+		ready, waits = ready || u.Node.State == Ready, waits || u.Node.Waits != ""
+		return ready && waits
+	})
 	if len(m.order) != 1 || known.Nodes[m.order[0]].State != Ready {
 		t.Errorf("switched on: %v; want one, which is ready", m.order)
+	}
+	for _, n := range known.Nodes {
+		want := "waits for power: the nodes before it (rack a01 10kW of 400kW starting), at 0.001 a second"
+		if n.State != Ready && n.Why() != want && n.Why() != strings.Replace(want, "10kW", "0kW", 1) {
+			t.Errorf("%s %s; want %s", n.Name, n.Why(), want)
+		}
 	}
 	// One that was let go in time is held back where the one before it was late.
 	turns, sent := newTurns(r.want.Cluster, func() time.Time { return epoch }), 0
@@ -256,9 +281,12 @@ func TestOthersCount(t *testing.T) {
 	nodes := r.want.Cluster.Nodes
 	r.until(t, nodes[:1], 0, func(u Update) bool { return u.Node.Boot != nil && !u.Node.Boot.Powered.IsZero() })
 	// Long enough for a node that does not wait; one that waits does so for an hour.
-	known := r.until(t, nodes[1:], 200*time.Millisecond, func(u Update) bool { return u.Node.State == Reachable })
+	known := r.until(t, nodes[1:], 200*time.Millisecond, func(u Update) bool { return u.Node.Waits != "" })
 	if known.Nodes["n2"].State != Reachable || fmt.Sprint(m.order) != "[n1]" {
 		t.Errorf("n2 is %s, switched on: %v; want n2 to wait for n1", known.Nodes["n2"].State, m.order)
+	}
+	if got := known.Nodes["n2"].Why(); got != "waits for power: rack a01 10kW of 10kW starting" {
+		t.Errorf("n2 %s", got)
 	}
 }
 
@@ -279,11 +307,12 @@ func TestSwitchedOnByHandCount(t *testing.T) {
 			t.Errorf("%s counts as starting: %v; want %v", name, got, want)
 		}
 	}
-	if _, err := turns.ask(loadOf(r.want.Cluster, r.want.Cluster.Nodes[3], NewNode("n4"), time.Hour)); err != nil {
+	load := loadOf(r.want.Cluster, r.want.Cluster.Nodes[3], NewNode("n4"), time.Hour)
+	if _, err := turns.ask(load); err != nil {
 		t.Fatal(err)
 	}
-	if turns.has["n4"].come || turns.waiting("n4") != "rack a01: 10000 of 10000 W taken by nodes that start" {
-		t.Errorf("n4 waits for %s", turns.waiting("n4"))
+	if turns.has["n4"].come || turns.waiting(load) != "rack a01 10kW of 10kW starting" {
+		t.Errorf("n4 waits for %s", turns.waiting(load))
 	}
 	turns.stop()
 }
@@ -298,7 +327,12 @@ func TestWaitingNodesLeaveRoomToWork(t *testing.T) {
 	r.world.machines["n1"].ignoreAll = true
 	r.want.Cluster.Settings.Deadlines["enrolled"] = 5 * time.Minute
 	r.want.Cluster.Settings.Deadlines["provisioned"] = 5 * time.Minute
-	known := r.until(t, nil, 0, func(u Update) bool { return u.Node.Name == "n6" && u.Node.State == Ready })
+	ready, started := false, false // either may come first
+	known := r.until(t, nil, 0, func(u Update) bool {
+		ready = ready || u.Node.Name == "n6" && u.Node.State == Ready
+		started = started || u.Node.Name == "n1" && u.Event.Kind == EventPowered && u.Node.Boot != nil && !u.Node.Boot.Powered.IsZero()
+		return ready && started
+	})
 	if known.Nodes["n6"].State != Ready || fmt.Sprint(slices.Sorted(maps.Keys(m.starting))) != "[n1]" {
 		t.Errorf("n6 is %s while %v start; want it ready while n1 does not come up", known.Nodes["n6"].State, m.starting)
 	}

@@ -213,7 +213,7 @@ func (w *powerTurns) tell(over <-chan struct{}) {
 	}
 }
 
-// lines are as "n[4-8] wait: rack a01: 30600 of 31000 W taken by nodes that start".
+// lines are as "n[4-8] wait: rack a01 30.6kW of 31kW starting".
 func (w *powerTurns) lines() []string {
 	w.mu.Lock()
 	defer w.mu.Unlock()

@@ -108,7 +108,7 @@ func TestPowerOnKeepsTheBudget(t *testing.T) {
 	if first := slices.Sorted(slices.Values(s.names[:3])); !slices.Equal(first, []string{"w1", "w2", "w3"}) {
 		t.Errorf("%v were switched on first", first)
 	}
-	wantText(t, "stderr", errs, "counts for 700ms against power-on budgets", "w[4-7] wait: rack a01: 30000 of 31000 W taken by nodes that start")
+	wantText(t, "stderr", errs, "counts for 700ms against power-on budgets", "w[4-7] wait: rack a01 30kW of 31kW starting")
 }
 
 // TestPowerOnTakesOnlyItsRoom: a node that is on, and one whose BMC is silent, take
@@ -135,7 +135,7 @@ func TestPowerOnCountsTheOneBefore(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
 	var out bytes.Buffer
-	errs := &ctrlC{text: "w2 waits: rack a01: 10000 of 15000 W taken by nodes that start", site: s, on: 1, cancel: cancel}
+	errs := &ctrlC{text: "w2 waits: rack a01 10kW of 15kW starting", site: s, on: 1, cancel: cancel}
 	code := run(ctx, []string{"power", "on", "-target", "w[1-2]", s.dir}, strings.NewReader(""), &out, errs)
 	if want := "on: w1; not reached: w2 (interrupted)\n"; code != 130 || out.String() != want || fmt.Sprint(s.names) != "[w1]" {
 		t.Errorf("the second power on exits %d, switched on %v:\n%s%s", code, s.names, out.String(), errs.String())
@@ -182,7 +182,7 @@ func TestPowerCycleInterrupted(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
 	var out bytes.Buffer
-	errs := &ctrlC{text: "w[3-4] wait: rack a01: 20000 of 20000 W", site: s, on: 2, cancel: cancel}
+	errs := &ctrlC{text: "w[3-4] wait: rack a01 20kW of 20kW", site: s, on: 2, cancel: cancel}
 	code := run(ctx, []string{"power", "cycle", "-target", "w[1-4]", s.dir}, strings.NewReader(""), &out, errs)
 	if code != 130 || !strings.Contains(out.String(), "not reached: w[3-4] (interrupted)\n") {
 		t.Errorf("power cycle exits %d:\n%s%s", code, out.String(), errs.String())

@@ -108,7 +108,7 @@ func (p *progress) addBar(name string, r *rackProgress) {
 func (p *progress) summary(r *rackProgress) string {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	ready, bad := 0, 0
+	ready, bad, waits := 0, 0, 0
 	slowest := provision.Node{}
 	for _, n := range r.nodes {
 		switch n.State {
@@ -119,6 +119,9 @@ func (p *progress) summary(r *rackProgress) string {
 			bad++
 			continue
 		}
+		if n.Waits != "" {
+			waits++
+		}
 		if !n.Since.IsZero() && (slowest.Name == "" || n.Since.Before(slowest.Since)) {
 			slowest = n
 		}
@@ -126,6 +129,9 @@ func (p *progress) summary(r *rackProgress) string {
 	text := fmt.Sprintf(" %d/%d ready", ready, len(r.nodes))
 	if bad > 0 {
 		text += fmt.Sprintf(", %d failed", bad)
+	}
+	if waits > 0 {
+		text += fmt.Sprintf(", %d %s for power", waits, plural(waits, "waits", "wait"))
 	}
 	if slowest.Name != "" {
 		text += fmt.Sprintf("; %s %s %s", slowest.Name, step(slowest), about(time.Since(slowest.Since)))
@@ -135,6 +141,9 @@ func (p *progress) summary(r *rackProgress) string {
 
 // step is what a node is at: the last thing seen of its boot, or its state.
 func step(n provision.Node) string {
+	if n.Waits != "" {
+		return fmt.Sprintf("%s, %s", n.State, n.Why())
+	}
 	if n.Boot != nil && n.Boot.Home == nil && len(n.Boot.Seen) > 0 {
 		return fmt.Sprintf("%s, %s", n.State, n.Boot.Seen[len(n.Boot.Seen)-1].What)
 	}
@@ -144,7 +153,7 @@ func step(n provision.Node) string {
 // show shows one journalled event.
 func (p *progress) show(u provision.Update) {
 	if p.app.json {
-		_ = p.app.event("event", map[string]any{"event": u.Event, "state": u.Node.State, "reason": u.Node.Reason})
+		_ = p.app.event("event", map[string]any{"event": u.Event, "state": u.Node.State, "reason": u.Node.Why()})
 		return
 	}
 	if line := describe(u); line != "" && p.bars == nil {
@@ -193,9 +202,9 @@ func (p *progress) close() {
 func describe(u provision.Update) string {
 	ev, n := u.Event, u.Node
 	var d struct {
-		Op, Power, What, Detail, Proof, Reason, MAC, Kernel, Address, Detour, Rung string
-		Boot                                                                       json.RawMessage
-		Watts                                                                      int64
+		Op, Power, What, Detail, Proof, Reason, MAC, Kernel, Address, Detour, Rung, For string
+		Boot                                                                            json.RawMessage
+		Watts                                                                           int64
 	}
 	if err := json.Unmarshal(ev.Data, &d); err != nil {
 		return ""
@@ -212,6 +221,8 @@ func describe(u provision.Update) string {
 		return fmt.Sprintf("%s: power %s confirmed by its BMC", ev.Node, d.Op)
 	case provision.EventMeasured:
 		return fmt.Sprintf("%s: drew %s at most while it started", ev.Node, kilowatts(d.Watts))
+	case provision.EventWaits:
+		return fmt.Sprintf("%s: waits for power: %s", ev.Node, d.For)
 	case provision.EventSeen:
 		return fmt.Sprintf("%s: %s %s", ev.Node, d.What, d.Detail)
 	case provision.EventHello:

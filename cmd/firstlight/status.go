@@ -51,7 +51,8 @@ func (a *app) statusCommand() *cobra.Command {
 		Use:   "status [DIR]",
 		Short: "Show where every node stands",
 		Long: `Show where every node stands, from the journal; it may be asked while apply
-runs. Machines that asked for a boot and are not declared are listed too. The
+runs. A node that must wait before it is switched on says for what, as it was when it
+began to wait. Machines that asked for a boot and are not declared are listed too. The
 power column is what the BMC last confirmed; ask it now with firstlight power
 status. Once the fabric was read, by apply or by firstlight fabric verify, the fabric
 column has what was found that concerns the node, also of nodes that are ready.`,
@@ -93,7 +94,7 @@ func statusRows(nodes []*inventory.Node, known provision.Known, reading *fabricR
 	rows := []nodeStatus{}
 	for _, n := range nodes {
 		k := known.Node(n.Name)
-		r := nodeStatus{Name: n.Name, State: string(k.State), Reason: k.Reason, Power: k.Power, Detour: k.Detour, Fabric: []nodeFinding{}}
+		r := nodeStatus{Name: n.Name, State: string(k.State), Reason: k.Why(), Power: k.Power, Detour: k.Detour, Fabric: []nodeFinding{}}
 		for _, f := range reading.of(n.Name) {
 			r.Fabric = append(r.Fabric, nodeFinding{f.Class, f.Severity, f.Action, f.Message})
 		}
@@ -103,7 +104,7 @@ func statusRows(nodes []*inventory.Node, known provision.Known, reading *fabricR
 		if n.Rack != nil {
 			r.Rack = n.Rack.Name
 		}
-		if k.Active && k.Reason == "" {
+		if k.Active && r.Reason == "" {
 			if pending := k.Pending(time.Time{}); len(pending) > 0 {
 				r.Reason = fmt.Sprintf("%s under way or to be resumed", pending[0].Do)
 			}
